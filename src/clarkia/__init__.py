@@ -1,0 +1,1 @@
+"""Learn a distribution from your own data, then ask it anything."""
