@@ -1,0 +1,101 @@
+"""Which rows a step sees, and which noise: functions of the seed and the step alone, so any step can be redone."""
+
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import DataError
+
+State = Tensor | dict[str, Tensor]
+
+_ORDER, _NOISE, _NETWORK = range(3)
+
+
+class RowOrder:
+    """The endless sequence of rows of a run: one random permutation of the data after another, cut into batches.
+
+    A batch may run over the end of an epoch, so every batch is full. Data smaller than a batch are repeated within it.
+
+    Args:
+        num_rows: rows of the data.
+        batch_size: rows of a batch.
+        seed: fixes the sequence.
+    """
+
+    def __init__(self, num_rows: int, batch_size: int, seed: int):
+        self.num_rows, self.batch_size, self.seed = num_rows, batch_size, seed
+        self._epoch, self._rows = -1, torch.empty(0, dtype=torch.int64)
+
+    def batch(self, step: int) -> Tensor:
+        """Row numbers of the batch of a step, int64 of shape (batch_size,)."""
+        copies = -(-self.batch_size // self.num_rows)
+        length = copies * self.num_rows
+        epoch, start = divmod(step * self.batch_size, length)
+        head = self._permutation(epoch, length)[start : start + self.batch_size]
+        if len(head) == self.batch_size:
+            return head
+        return torch.cat([head, self._permutation(epoch + 1, length)[: self.batch_size - len(head)]])
+
+    def _permutation(self, epoch: int, length: int) -> Tensor:
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(derived_seed(self.seed, _ORDER, epoch))
+            self._epoch, self._rows = epoch, torch.randperm(length, generator=generator) % self.num_rows
+        return self._rows
+
+
+def derived_seed(seed: int, *path: int) -> int:
+    """A seed for one purpose, well mixed: neighbouring arguments give unrelated seeds."""
+    return int(np.random.SeedSequence((seed, *path)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def seed_step(generator: torch.Generator, seed: int, step: int) -> None:
+    """Set the noise of a step: the loss's own generator, and the global one that dropout layers draw from.
+
+    Args:
+        generator: the generator that the loss is given.
+        seed: the seed of the run.
+        step: finished steps.
+    """
+    generator.manual_seed(derived_seed(seed, _NOISE, step))
+    layers = derived_seed(seed, _NETWORK, step)
+    torch.default_generator.manual_seed(layers)
+    if generator.device.type == "cuda":
+        torch.cuda.manual_seed(layers)
+
+
+def num_rows(data: State) -> int:
+    """Rows of a state.
+
+    Raises:
+        DataError: there are none, or the blocks disagree.
+    """
+    counts = {name: len(tensor) for name, tensor in _blocks(data).items()}
+    if len(set(counts.values())) != 1:
+        raise DataError(f"the blocks of the training data must have the same number of rows, not {counts}")
+    count = next(iter(counts.values()))
+    if count == 0:
+        raise DataError("the training data have no rows")
+    return count
+
+
+def take(data: State, rows: Tensor, device: torch.device) -> State:
+    """The given rows of a state, on a device."""
+    if isinstance(data, Tensor):
+        return data.index_select(0, rows).to(device, non_blocking=True)
+    return {name: tensor.index_select(0, rows).to(device, non_blocking=True) for name, tensor in data.items()}
+
+
+def fingerprint(data: State) -> int:
+    """A checksum of the data, by which a resumed run knows that they are the ones it was started on."""
+    checksum = 0
+    for name, tensor in sorted(_blocks(data).items()):
+        checksum = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), checksum)
+        checksum = zlib.crc32(tensor.detach().contiguous().view(torch.uint8).numpy().data, checksum)
+    return checksum
+
+
+def _blocks(data: State) -> Mapping[str, Tensor]:
+    return {"": data} if isinstance(data, Tensor) else data
