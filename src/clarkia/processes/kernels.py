@@ -1,0 +1,157 @@
+"""Transition kernels: what a stochastic step draws from, with its likelihood and its divergence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from clarkia.random import Noise, choose, rand, randn
+from clarkia.spaces import State
+
+
+class Kernel(Protocol):
+    """The law of a state at time s given the state at time t."""
+
+    def sample(self, generator: Noise = None) -> Any:
+        """Draw a state."""
+        ...
+
+    def log_prob(self, x_s: Any) -> Tensor:
+        """Log-density of a state, float64 ``(n,)``."""
+        ...
+
+    def kl(self, other: Any) -> Tensor:
+        """Divergence from this kernel to another of the same kind, float64 ``(n,)``."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianKernel:
+    """Independent normals; where ``std`` is 0 the element is certain.
+
+    Args:
+        mean: ``(n, ...)``.
+        std: Broadcastable against ``mean``.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def sample(self, generator: Noise = None) -> Tensor:
+        """Draw a state of the shape of ``mean``."""
+        noise = randn(self.mean.shape, generator, dtype=self.mean.dtype, device=self.mean.device)
+        return self.mean + self.std * noise
+
+    def log_prob(self, x_s: Tensor) -> Tensor:
+        """Log-density over the uncertain elements, minus infinity where a certain element differs."""
+        mean, std = self._doubles()
+        gap = x_s.double() - mean
+        live = std > 0
+        safe = torch.where(live, std, 1.0)
+        density = -0.5 * (gap / safe) ** 2 - safe.log() - 0.5 * torch.log(torch.tensor(2 * torch.pi, dtype=std.dtype))
+        certain = torch.where(gap == 0, 0.0, -torch.inf)
+        return _per_row(torch.where(live, density, certain))
+
+    def kl(self, other: GaussianKernel) -> Tensor:
+        """Divergence summed over elements; two certain elements give 0 if equal and infinity otherwise."""
+        mean, std = self._doubles()
+        other_mean, other_std = other._doubles()
+        live = (std > 0) & (other_std > 0)
+        ratio = torch.where(live, std, 1.0) / torch.where(live, other_std, 1.0)
+        gap = (mean - other_mean) / torch.where(live, other_std, 1.0)
+        normal = 0.5 * (ratio**2 + gap**2 - 1) - ratio.log()
+        certain = torch.where((std == other_std) & (mean == other_mean), 0.0, torch.inf)
+        return _per_row(torch.where(live, normal, certain))
+
+    def _doubles(self) -> tuple[Tensor, Tensor]:
+        return self.mean.double(), self.std.double().expand(self.mean.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedKernel:
+    """Masked cells stay masked with probability ``stay`` and otherwise take a class; visible cells stay as they are.
+
+    Args:
+        x_t: int64 ``(n, ...)``, the state the step leaves.
+        masked: bool ``(n, ...)``, its masked cells.
+        stay: float64, broadcastable against ``x_t``.
+        log_probs: ``(n, ..., K)``, log-probabilities of the clean classes.
+    """
+
+    x_t: Tensor
+    masked: Tensor
+    stay: Tensor
+    log_probs: Tensor
+
+    def sample(self, generator: Noise = None) -> Tensor:
+        """Draw a state: first which cells are revealed, then their classes, all in float64."""
+        shape, device = self.x_t.shape, self.x_t.device
+        revealed = self.masked & (rand(shape, generator, device=device) >= self.stay)
+        return reveal(self.x_t, revealed, self.log_probs, rand(shape, generator, device=device))
+
+    def log_prob(self, x_s: Tensor) -> Tensor:
+        """Log-probability of a state; minus infinity where a visible cell changed."""
+        same = x_s == self.x_t
+        stay = self.stay.double().expand(self.x_t.shape)
+        index = torch.where(same, 0, x_s).unsqueeze(-1)
+        drawn = self.log_probs.double().gather(-1, index).squeeze(-1) + torch.log1p(-stay)
+        impossible = torch.full_like(drawn, -torch.inf)
+        return _per_row(
+            torch.where(self.masked, torch.where(same, stay.log(), drawn), torch.where(same, 0.0, impossible))
+        )
+
+    def kl(self, other: MaskedKernel) -> Tensor:
+        """Divergence to a kernel that leaves the same state."""
+        stay, other_stay = (kernel.stay.double().expand(self.x_t.shape) for kernel in (self, other))
+        log_p, log_q = self.log_probs.double(), other.log_probs.double()
+        classes = torch.where(log_p > -torch.inf, log_p.exp() * (log_p - log_q), 0.0).sum(-1)
+        reveal_kl = _relative(1 - stay, 1 - other_stay) + torch.where(stay < 1, (1 - stay) * classes, 0.0)
+        return _per_row(torch.where(self.masked, _relative(stay, other_stay) + reveal_kl, 0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class MixedKernel:
+    """Independent kernels of the blocks of a mixed state."""
+
+    kernels: Mapping[str, Any]
+
+    def sample(self, generator: Noise = None) -> dict[str, Tensor]:
+        """Draw every block, in order."""
+        return {name: kernel.sample(generator) for name, kernel in self.kernels.items()}
+
+    def log_prob(self, x_s: State) -> Tensor:
+        """Sum of the blocks' log-densities."""
+        parts = [kernel.log_prob(x_s[name]) for name, kernel in self.kernels.items()]  # type: ignore[index]
+        return torch.stack(parts).sum(0)
+
+    def kl(self, other: MixedKernel) -> Tensor:
+        """Sum of the blocks' divergences."""
+        parts = [kernel.kl(other.kernels[name]) for name, kernel in self.kernels.items()]
+        return torch.stack(parts).sum(0)
+
+
+def reveal(x: Tensor, revealed: Tensor, log_probs: Tensor, uniforms: Tensor) -> Tensor:
+    """``x`` with a class drawn from ``log_probs`` at the revealed cells; only those cells are worked on.
+
+    Args:
+        x: int64 ``(n, ...)``.
+        revealed: bool ``(n, ...)``.
+        log_probs: ``(n, ..., K)``.
+        uniforms: float64 ``(n, ...)`` in ``[0, 1)``, one a cell whether revealed or not.
+    """
+    cells = revealed.flatten().nonzero().squeeze(1)
+    classes = choose(log_probs.flatten(0, -2).index_select(0, cells), uniforms.flatten().index_select(0, cells))
+    return x.flatten().index_copy(0, cells, classes).view(x.shape)
+
+
+def _relative(p: Tensor, q: Tensor) -> Tensor:
+    """``p log(p / q)`` with ``0 log 0 = 0``."""
+    return torch.where(p > 0, p * (p.log() - q.log()), torch.zeros_like(p))
+
+
+def _per_row(values: Tensor) -> Tensor:
+    return values.flatten(1).sum(1) if values.ndim > 1 else values

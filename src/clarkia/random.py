@@ -1,0 +1,134 @@
+"""Where randomness comes from: generators, noise in fixed blocks of rows, float64 categorical draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class RowBlocks:
+    """A source of noise whose row ``i`` depends on ``(seed, i // block)`` only, never on the batch.
+
+    Every draw makes whole blocks of ``block`` rows, each from its own generator on the CPU, and keeps the rows asked
+    for. So rows ``[0, 10)`` of a seeded sample are the same drawn alone, among a thousand, or on another device.
+    Two sources agree as long as the same draws are made in the same order.
+
+    Args:
+        seed: Any non-negative integer.
+        start: Index of the first row.
+        rows: Number of rows; the first axis of every draw.
+        block: Rows a generator serves; part of the seed's meaning.
+    """
+
+    def __init__(self, seed: int, start: int, rows: int, block: int = 1024) -> None:
+        if seed < 0 or start < 0 or rows < 0 or block < 1:
+            raise ValueError(
+                "RowBlocks: expected seed, start, rows >= 0 and block >= 1, "
+                f"found seed={seed}, start={start}, rows={rows}, block={block}."
+            )
+        self.rows = rows
+        self._block = block
+        self._offset = start % block
+        blocks = range(start // block, -(-(start + rows) // block))
+        self._generators = [generator(seed, index) for index in blocks]
+
+    def draw(self, sampler: Callable[[tuple[int, ...], torch.Generator], Tensor], shape: Sequence[int]) -> Tensor:
+        """Draw ``shape`` (first axis ``rows``) by calling ``sampler(block shape, generator)`` for each block."""
+        if not shape or shape[0] != self.rows:
+            raise ValueError(f"shape: expected {self.rows} rows as this RowBlocks was made for, found {tuple(shape)}.")
+        if not self._generators:
+            return sampler((0, *shape[1:]), generator(0))
+        parts = [sampler((self._block, *shape[1:]), block) for block in self._generators]
+        whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return whole[self._offset : self._offset + self.rows]
+
+
+Noise: TypeAlias = torch.Generator | RowBlocks | None
+
+
+def generator(seed: int, *path: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator whose stream is a function of ``(seed, *path)``: independent streams for blocks, epochs, steps."""
+    words = np.random.SeedSequence((seed, *path)).generate_state(2, np.uint32)
+    return torch.Generator(device).manual_seed(int(words[0]) << 32 | int(words[1]))
+
+
+def randn(
+    shape: Sequence[int],
+    generator: Noise = None,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Standard normal numbers of the given shape."""
+    return _draw(
+        lambda size, source: torch.randn(size, generator=source, dtype=dtype, **_at(source, device)),
+        shape,
+        generator,
+        device,
+    )
+
+
+def rand(shape: Sequence[int], generator: Noise = None, *, device: torch.device | str | None = None) -> Tensor:
+    """Uniform float64 numbers in ``[0, 1)`` of the given shape."""
+    return _draw(
+        lambda size, source: torch.rand(size, generator=source, dtype=torch.float64, **_at(source, device)),
+        shape,
+        generator,
+        device,
+    )
+
+
+def categorical(log_probs: Tensor, generator: Noise = None) -> Tensor:
+    """Draw one class a distribution, in float64.
+
+    Args:
+        log_probs: ``(n, ..., K)`` log-probabilities, at least one finite in each distribution.
+        generator: Source of randomness.
+
+    Returns:
+        int64 ``(n, ...)``; a class of probability zero is never drawn.
+    """
+    return choose(log_probs, rand(log_probs.shape[:-1], generator, device=log_probs.device))
+
+
+def choose(log_probs: Tensor, uniforms: Tensor) -> Tensor:
+    """The class at which the float64 cumulative distribution first exceeds a uniform number.
+
+    Args:
+        log_probs: ``(..., K)`` log-probabilities.
+        uniforms: float64 ``(...)`` in ``[0, 1)``.
+
+    Returns:
+        int64 ``(...)``.
+
+    Raises:
+        ValueError: A distribution has no mass or holds a NaN.
+    """
+    cumulative = log_probs.double().exp().cumsum(-1)
+    total = cumulative[..., -1]
+    if not bool(((total > 0) & (total < torch.inf)).all()):
+        raise ValueError(
+            "log_probs: expected a finite positive mass in every distribution, found NaN, zero or infinity."
+        )
+    # Rounding may carry u * total up to total itself, where no class is left.
+    threshold = torch.minimum(uniforms * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, threshold.unsqueeze(-1), right=True).squeeze(-1)
+
+
+def _at(source: torch.Generator | None, device: torch.device | str | None) -> dict[str, torch.device | str | None]:
+    return {"device": device if source is None else source.device}
+
+
+def _draw(
+    sampler: Callable[[tuple[int, ...], torch.Generator | None], Tensor],
+    shape: Sequence[int],
+    source: Noise,
+    device: torch.device | str | None,
+) -> Tensor:
+    if isinstance(source, RowBlocks):
+        return source.draw(sampler, shape).to(device)
+    return sampler(tuple(shape), source).to(device)
