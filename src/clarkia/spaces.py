@@ -63,6 +63,12 @@ class Categorical:
             )
 
     @property
+    def counts(self) -> tuple[int, ...]:
+        """The class count of every position, in the order of a flattened data point."""
+        positions = math.prod(self.shape)
+        return (self.num_classes,) * positions if isinstance(self.num_classes, int) else self.num_classes
+
+    @property
     def max_classes(self) -> int:
         """The largest class count of any position: the width of a prediction."""
         return self.num_classes if isinstance(self.num_classes, int) else max(self.num_classes)

@@ -1,0 +1,123 @@
+"""A residual MLP over the concatenated cells of a mixed space: the fast default on a CPU."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from clarkia.spaces import Categorical, Continuous, Mixed
+
+
+class ResidualMLP(nn.Module):
+    """Embed every cell, add the embeddings, refine them by pre-norm residual blocks, read every cell out.
+
+    Args:
+        space: the mixed space; continuous blocks of shape (d,), categorical blocks of shape (m,).
+        width: width of the residual stream.
+        expansion: hidden units of a block as a multiple of `width`.
+        depth: number of residual blocks.
+        dropout: probability of dropping a hidden unit while training.
+    """
+
+    def __init__(self, space: Mixed, *, width: int = 512, expansion: int = 2, depth: int = 3, dropout: float = 0.0):
+        super().__init__()
+        positions = sum(math.prod(block.shape) for block in space.blocks.values())
+        scale = 1.0 / math.sqrt(max(positions, 1))
+        self.embeddings = nn.ModuleDict({name: _cells_in(block, width, scale) for name, block in space.blocks.items()})
+        self.blocks = nn.ModuleList(_ResidualBlock(width, expansion * width, dropout) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.heads = nn.ModuleDict({name: _cells_out(block, width) for name, block in space.blocks.items()})
+
+    def forward(self, x: dict[str, Tensor], noise: dict[str, Tensor], time: Float[Tensor, " n"]) -> dict[str, Tensor]:
+        """Raw outputs of every block.
+
+        Args:
+            x: continuous blocks (n, d) scaled to unit variance; categorical blocks (n, m) of classes, mask = K.
+            noise: for continuous blocks the noise feature c_noise (n, d), lowest where a cell is observed.
+            time: the row's time in [0, 1]; unused, every cell tells its own noise level.
+
+        Returns:
+            For continuous blocks (n, d); for categorical blocks logits (n, m, K_max).
+        """
+        h = sum(embed(x[name], noise.get(name)) for name, embed in self.embeddings.items())
+        for block in self.blocks:
+            h = block(h)
+        h = self.norm(h)
+        return {name: head(h) for name, head in self.heads.items()}
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, width: int, hidden: int, dropout: float):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.zeros_(self.down.weight)
+        nn.init.zeros_(self.down.bias)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + self.down(self.dropout(F.silu(self.up(self.norm(h)))))
+
+
+class _ContinuousIn(nn.Module):
+    """Linear in the value and in three functions of its noise level, so that an observed cell can be told apart."""
+
+    def __init__(self, cells: int, width: int):
+        super().__init__()
+        self.linear = nn.Linear(4 * cells, width)
+
+    def forward(self, x: Float[Tensor, "n d"], noise: Float[Tensor, "n d"]) -> Float[Tensor, "n width"]:
+        # The bump separates the levels where a cell is half known, around sigma = 1, from either end.
+        features = (x, noise, torch.exp(-4.0 * noise.square()), x * torch.sigmoid(-4.0 * noise))
+        return self.linear(torch.cat(features, dim=-1))
+
+
+class _CategoricalIn(nn.Module):
+    """One embedding row for each class of each position and one for its mask; the rows of a point are summed."""
+
+    def __init__(self, space: Categorical, width: int, scale: float):
+        super().__init__()
+        rows = torch.tensor(space.counts) + 1
+        self.register_buffer("offsets", torch.cumsum(rows, 0) - rows, persistent=False)
+        self.table = nn.Parameter(scale * torch.randn(int(rows.sum()), width))
+
+    def forward(self, x: Int[Tensor, "n m"], noise: Tensor | None) -> Float[Tensor, "n width"]:
+        return F.embedding_bag(x + self.offsets, self.table, mode="sum")
+
+
+class _CategoricalOut(nn.Module):
+    """A linear head over the classes that exist, laid out as (n, m, K_max) with zeros where no class is."""
+
+    def __init__(self, space: Categorical, width: int):
+        super().__init__()
+        counts = torch.tensor(space.counts)
+        total, widest = int(counts.sum()), int(counts.max())
+        starts = torch.cumsum(counts, 0) - counts
+        classes = torch.arange(widest)
+        # Impossible classes read the extra last column, a constant zero.
+        index = torch.where(classes < counts[:, None], starts[:, None] + classes, total)
+        self.register_buffer("index", index, persistent=False)
+        self.linear = nn.Linear(width, total)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, h: Float[Tensor, "n width"]) -> Float[Tensor, "n m k"]:
+        return F.pad(self.linear(h), (0, 1))[:, self.index]
+
+
+def _cells_in(block: Continuous | Categorical, width: int, scale: float) -> nn.Module:
+    if isinstance(block, Continuous):
+        return _ContinuousIn(math.prod(block.shape), width)
+    return _CategoricalIn(block, width, scale)
+
+
+def _cells_out(block: Continuous | Categorical, width: int) -> nn.Module:
+    if isinstance(block, Categorical):
+        return _CategoricalOut(block, width)
+    linear = nn.Linear(width, math.prod(block.shape))
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
