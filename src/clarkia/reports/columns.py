@@ -1,0 +1,234 @@
+"""Arrow tables as the arrays that measures take: one typing and one coding for all tables of a report."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clarkia.errors import DataError
+from clarkia.measures.rows import MixedRows
+
+NUMERIC_ROLES = frozenset({"numeric", "integer", "decimal", "real", "date", "timestamp", "time", "duration"})
+CATEGORICAL_ROLES = frozenset({"categorical", "boolean"})
+LEFT_OUT_ROLES = frozenset({"key", "text", "ignore"})
+KEY_ROWS = 20  # a string column of fewer rows can be all distinct by chance
+
+
+@dataclass(frozen=True)
+class ReportColumn:
+    """A column of the real table as the report reads it.
+
+    Attributes:
+        name: Name in the table.
+        kind: "numeric", "categorical", or for columns that no measure sees "key", "text" or "ignore".
+        type: Arrow type in the real table.
+    """
+
+    name: str
+    kind: str
+    type: pa.DataType
+
+
+@dataclass(frozen=True, eq=False)
+class CodedTables:
+    """Tables as rows of numbers and codes.
+
+    Attributes:
+        columns: Every column of the real table, in its order.
+        numeric: Names of the numeric columns, in the order of the arrays.
+        categorical: Names of the categorical columns, in the order of the arrays.
+        categories: For every categorical column the value of every code, as text.
+        tables: One set of rows a table; None where no table was given.
+    """
+
+    columns: tuple[ReportColumn, ...]
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+    categories: tuple[tuple[str, ...], ...]
+    tables: tuple[MixedRows | None, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the measured columns, numeric ones first, as in every matrix of pairs."""
+        return self.numeric + self.categorical
+
+
+def _is_number(type_: pa.DataType) -> bool:
+    return (
+        pa.types.is_integer(type_)
+        or pa.types.is_floating(type_)
+        or pa.types.is_decimal(type_)
+        or (pa.types.is_temporal(type_) and not pa.types.is_interval(type_))
+    )
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    return pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_)
+
+
+def _default_kind(name: str, column: pa.ChunkedArray) -> str:
+    type_ = column.type
+    if _is_number(type_):
+        return "numeric"
+    if _is_text(type_):
+        distinct = len(column) >= KEY_ROWS and pc.count_distinct(column, mode="all").as_py() == len(column)
+        return "key" if distinct else "categorical"
+    if pa.types.is_boolean(type_) or pa.types.is_dictionary(type_) or pa.types.is_null(type_):
+        return "categorical"
+    raise DataError(
+        f"Column '{name}' has the type {type_}, which a report cannot compare; remove it or give it the role 'ignore'."
+    )
+
+
+def _declared_kind(name: str, role: str) -> str:
+    if role in NUMERIC_ROLES:
+        return "numeric"
+    if role in CATEGORICAL_ROLES:
+        return "categorical"
+    if role in LEFT_OUT_ROLES:
+        return role
+    known = ", ".join(sorted(NUMERIC_ROLES | CATEGORICAL_ROLES | LEFT_OUT_ROLES))
+    raise DataError(f"Column '{name}' has the unknown role '{role}'; the roles are {known}.")
+
+
+def type_columns(real: pa.Table, roles: Mapping[str, str] | None = None) -> tuple[ReportColumn, ...]:
+    """Decide for every column of the real table how it is compared.
+
+    Args:
+        real: The real table. Integers, reals, decimals, dates and times are numeric; strings, booleans and
+            dictionaries are categorical; strings that are all distinct are keys.
+        roles: Roles by column name that override the default.
+
+    Raises:
+        DataError: A role is unknown, names an unknown column, or a column's type cannot be compared.
+    """
+    roles = dict(roles or {})
+    for name in roles:
+        require_column(name, real.column_names, "roles")
+    duplicated = {name for name in real.column_names if real.column_names.count(name) > 1}
+    if duplicated:
+        raise DataError(f"Column name '{min(duplicated)}' occurs more than once in the real table; rename one of them.")
+    return tuple(
+        ReportColumn(
+            name,
+            _declared_kind(name, roles[name]) if name in roles else _default_kind(name, real.column(name)),
+            real.schema.field(name).type,
+        )
+        for name in real.column_names
+    )
+
+
+def require_column(name: str, names: Sequence[str], where: str) -> None:
+    """Raise a ``DataError`` that suggests the nearest names when a column does not exist."""
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or list(names)[:3]
+        raise DataError(f"Column '{name}' given in {where} does not exist; nearest are {', '.join(map(repr, close))}.")
+
+
+def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _as_numbers(column: pa.ChunkedArray, spec: ReportColumn, table: str) -> np.ndarray:
+    """Column as float64 in the unit of the real table's type, NaN for missing."""
+    column, target = _decoded(column), _value_type(spec.type)
+    try:
+        if pa.types.is_temporal(target):
+            column = column.cast(target, safe=False)
+            storage = pa.int32() if pa.types.is_date32(target) or pa.types.is_time32(target) else pa.int64()
+            column = column.cast(storage)
+        numbers = column.cast(pa.float64(), safe=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(
+            f"Column '{spec.name}' of the {table} table has the type {column.type} and cannot be read as numbers "
+            f"({str(error).splitlines()[0]}); give it the role 'categorical' or mend the table."
+        ) from error
+    values = numbers.to_numpy().astype(np.float64)
+    if np.isinf(values).any():
+        row = int(np.isinf(values).argmax())
+        raise DataError(f"Column '{spec.name}' of the {table} table is infinite in row {row}; use a null instead.")
+    return values
+
+
+def _value_type(type_: pa.DataType) -> pa.DataType:
+    return type_.value_type if pa.types.is_dictionary(type_) else type_
+
+
+def _as_values(column: pa.ChunkedArray, spec: ReportColumn, table: str) -> pa.Array:
+    """Column as plain values of the real table's type, NaN made null."""
+    column, target = _decoded(column), _value_type(spec.type)
+    if pa.types.is_null(target):
+        target = pa.string()
+    try:
+        column = column.cast(target, safe=False).combine_chunks()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(
+            f"Column '{spec.name}' has the type {column.type} in the {table} table but {target} in the real table; "
+            f"convert it to {target}."
+        ) from error
+    if pa.types.is_floating(target):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, target), column)
+    return column
+
+
+def _as_codes(columns: Sequence[pa.Array | None]) -> tuple[list[np.ndarray | None], tuple[str, ...]]:
+    """Codes of every table's column under one coding, and the text of every code."""
+    present = [column for column in columns if column is not None]
+    coded = pa.chunked_array(present).combine_chunks().dictionary_encode()
+    codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    parts = iter(np.split(codes, np.cumsum([len(column) for column in present])[:-1]))
+    labels = tuple(str(value) for value in coded.dictionary.to_pylist())
+    return [None if column is None else next(parts) for column in columns], labels
+
+
+def code_tables(columns: Sequence[ReportColumn], tables: Mapping[str, pa.Table | None]) -> CodedTables:
+    """Code all tables of a report alike.
+
+    Args:
+        columns: The columns of the real table.
+        tables: Tables by the word that names them in messages; None for a table that was not given.
+
+    Raises:
+        DataError: A table lacks a column, has no rows, or a column cannot be converted.
+    """
+    for word, table in tables.items():
+        if table is None:
+            continue
+        if table.num_rows == 0:
+            raise DataError(f"The {word} table has no rows.")
+        for column in columns:
+            if column.kind in ("numeric", "categorical") and column.name not in table.column_names:
+                raise DataError(f"The {word} table has no column '{column.name}', which the real table has; add it.")
+    numeric = [c for c in columns if c.kind == "numeric"]
+    categorical = [c for c in columns if c.kind == "categorical"]
+    if not numeric and not categorical:
+        raise DataError("The real table has no column that can be compared; give at least one column a role.")
+    coded = [
+        _as_codes([None if t is None else _as_values(t.column(spec.name), spec, word) for word, t in tables.items()])
+        for spec in categorical
+    ]
+    rows = []
+    for i, (word, table) in enumerate(tables.items()):
+        if table is None:
+            rows.append(None)
+            continue
+        numbers = [_as_numbers(table.column(spec.name), spec, word) for spec in numeric]
+        codes = [parts[i] for parts, _ in coded]
+        rows.append(
+            MixedRows.build(
+                np.stack(numbers, 1) if numbers else np.zeros((table.num_rows, 0)),
+                np.stack(codes, 1) if codes else np.zeros((table.num_rows, 0), np.int64),
+            )
+        )
+    return CodedTables(
+        tuple(columns),
+        tuple(c.name for c in numeric),
+        tuple(c.name for c in categorical),
+        tuple(labels for _, labels in coded),
+        tuple(rows),
+    )
