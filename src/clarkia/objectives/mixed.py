@@ -11,7 +11,7 @@ from torch import Tensor
 from clarkia.objectives.draws import Times, count_times, independent_times, observed_columns, stratified
 from clarkia.processes import Masked, VarianceExploding
 from clarkia.processes import Mixed as MixedProcess
-from clarkia.random import Noise
+from clarkia.random import Noise, rand
 from clarkia.schedules import PolynomialMask
 
 Denoiser = Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]
@@ -40,7 +40,7 @@ class MixedDenoising:
     def __call__(self, denoiser: Denoiser, x0: dict[str, Tensor], generator: Noise = None) -> dict[str, Tensor]:
         """Loss of every row by block, each (n,); their sum is what training minimises."""
         times = self._draw(x0, self.subset_probability, generator)
-        x_t, t, prediction = self._denoise(denoiser, x0, times, generator)
+        t, prediction = self._denoise(denoiser, x0, times, generator)
         losses = {}
         for name, block in self.process.blocks.items():
             if isinstance(block, Masked):
@@ -63,7 +63,7 @@ class MixedDenoising:
         (2024).
         """
         times = self._draw(x0, 0.0, generator)
-        _, t, prediction = self._denoise(denoiser, x0, times, generator)
+        t, prediction = self._denoise(denoiser, x0, times, generator)
         bound = torch.zeros(len(times.row), dtype=torch.float64)
         for name, block in self.process.blocks.items():
             if isinstance(block, Masked):
@@ -81,6 +81,11 @@ class MixedDenoising:
         masked = {name: isinstance(block, Masked) for name, block in self.process.blocks.items()}
         column = torch.cat([self.columns[name] for name in masked])
         observed = observed_columns(n, column, subset_probability, generator)
+        if subset_probability > 0:
+            # One row in four that shows columns shows their categories alone: a range query knows no more of them.
+            numbers_too = rand((n, 1), generator) < 0.75
+            continuous = torch.cat([torch.full((len(self.columns[name]),), not masked[name]) for name in masked])
+            observed &= numbers_too | ~continuous
         if all(_is_linear(block) for block in self.process.blocks.values() if isinstance(block, Masked)):
             maskable = torch.cat([torch.full((len(self.columns[name]),), masked[name]) for name in masked])
             return count_times(observed, maskable, generator)
@@ -97,7 +102,7 @@ class MixedDenoising:
             else:
                 t[name] = torch.where(observed, 0.0, times.row[:, None]).to(x0[name].dtype)
                 x_t[name] = block.corrupt(x0[name], t[name], generator=generator)
-        return x_t, t, denoiser(x_t, t)
+        return t, denoiser(x_t, t)
 
     def _part(self, whole: Tensor, name: str) -> Tensor:
         """The columns of a tensor over all positions that belong to one block."""
@@ -156,7 +161,7 @@ def _edm_weight(sigma: Tensor) -> Tensor:
 
 
 def _exploding_bound(block: VarianceExploding, x0: Tensor, x0_hat: Tensor, t: Tensor) -> Float[Tensor, " n"]:
-    """Prior, diffusion and reconstruction terms of the negative bound of variance-exploding cells, summed over cells."""
+    """Prior, diffusion and reconstruction terms of the negative bound, summed over variance-exploding cells."""
     ends = torch.tensor([1.0, 1e-300], dtype=torch.float64)[:, None].expand(-1, x0.shape[1])
     largest, smallest = block.sigma(ends)
     t = t.double()
