@@ -5,7 +5,7 @@ import torch
 
 from clarkia.errors import DataError
 from clarkia.training import Status, TrainingOptions
-from clarkia.training.batches import RowOrder, derived_seed, fingerprint
+from clarkia.training.batches import RowOrder, fingerprint, noise_of_step
 from clarkia.training.progress import ProgressBar, describe
 
 
@@ -74,10 +74,15 @@ def test_a_batch_depends_on_the_seed_and_the_step_alone():
     assert not torch.equal(forward[0], forward[4])
 
 
-def test_derived_seeds_differ_in_every_argument():
-    seeds = {derived_seed(seed, purpose, step) for seed in range(4) for purpose in range(3) for step in range(50)}
-    assert len(seeds) == 600
-    assert min(seeds) >= 0
+def test_the_noise_of_a_step_depends_on_the_seed_and_the_step_alone():
+    def draws(seed, step):
+        with torch.random.fork_rng([]):
+            own = torch.rand(2, generator=noise_of_step(seed, step, torch.device("cpu")))
+            return (*own.tolist(), *torch.rand(2).tolist())  # the last two as a dropout layer draws them
+
+    assert draws(1, 2) == draws(1, 2)
+    different = [draws(seed, step) for seed in range(4) for step in range(5)]
+    assert len({value for values in different for value in values}) == 80
 
 
 def test_the_fingerprint_sees_values_names_and_types():

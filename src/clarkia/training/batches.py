@@ -3,15 +3,14 @@
 import zlib
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from .. import random
 from ..errors import DataError
+from ..spaces import State
 
-State = Tensor | dict[str, Tensor]
-
-_ORDER, _NOISE, _NETWORK = range(3)
+_ORDER, _NOISE, _LAYERS = range(3)  # separate streams of one seed
 
 
 class RowOrder:
@@ -41,29 +40,24 @@ class RowOrder:
 
     def _permutation(self, epoch: int, length: int) -> Tensor:
         if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(derived_seed(self.seed, _ORDER, epoch))
+            generator = random.generator(self.seed, _ORDER, epoch)
             self._epoch, self._rows = epoch, torch.randperm(length, generator=generator) % self.num_rows
         return self._rows
 
 
-def derived_seed(seed: int, *path: int) -> int:
-    """A seed for one purpose, well mixed: neighbouring arguments give unrelated seeds."""
-    return int(np.random.SeedSequence((seed, *path)).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def seed_step(generator: torch.Generator, seed: int, step: int) -> None:
-    """Set the noise of a step: the loss's own generator, and the global one that dropout layers draw from.
+def noise_of_step(seed: int, step: int, device: torch.device) -> torch.Generator:
+    """The generator that the loss of a step draws from; also seeds the global one, which dropout layers draw from.
 
     Args:
-        generator: the generator that the loss is given.
         seed: the seed of the run.
         step: finished steps.
+        device: where the noise is drawn.
     """
-    generator.manual_seed(derived_seed(seed, _NOISE, step))
-    layers = derived_seed(seed, _NETWORK, step)
+    layers = random.generator(seed, _LAYERS, step).initial_seed()
     torch.default_generator.manual_seed(layers)
-    if generator.device.type == "cuda":
+    if device.type == "cuda":
         torch.cuda.manual_seed(layers)
+    return random.generator(seed, _NOISE, step, device=device)
 
 
 def num_rows(data: State) -> int:

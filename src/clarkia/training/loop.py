@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ..atomic import check_writable
 from ..errors import DataError
-from .batches import RowOrder, State, fingerprint, num_rows, seed_step, take
+from ..spaces import State
+from .batches import RowOrder, fingerprint, noise_of_step, num_rows, take
 from .ema import write
 from .interrupts import deferred_interrupt
 from .options import TrainingOptions
@@ -120,7 +121,6 @@ class _Session:
     def __post_init__(self):
         self.rows = RowOrder(num_rows(self.data), self.options.batch_size, self.options.seed)
         self.parameters = [p for group in self.state.optimizer.param_groups for p in group["params"]]
-        self.generator = torch.Generator(self.device)
         self.started, self.first_step = time.monotonic(), self.state.step
         self.read_at = self.saved_at = self.started
         self.unread: list[Tensor] = []
@@ -171,9 +171,9 @@ class _Session:
         """One batch, one gradient, one update of the weights and of their average."""
         state, options = self.state, self.options
         batch = take(self.data, self.rows.batch(state.step), self.device)
-        seed_step(self.generator, options.seed, state.step)
+        generator = noise_of_step(options.seed, state.step, self.device)
         with self.precision():
-            losses = self.loss(state.module, batch, self.generator)
+            losses = self.loss(state.module, batch, generator)
         losses = losses if isinstance(losses, Mapping) else {"loss": losses}
         means = torch.stack([_mean(name, values) for name, values in losses.items()])
         means.sum().backward()
