@@ -64,22 +64,20 @@ def randn(
     device: torch.device | str | None = None,
 ) -> Tensor:
     """Standard normal numbers of the given shape."""
-    return _draw(
-        lambda size, source: torch.randn(size, generator=source, dtype=dtype, **_at(source, device)),
-        shape,
-        generator,
-        device,
-    )
+
+    def normal(size: tuple[int, ...], source: torch.Generator | None) -> Tensor:
+        return torch.randn(size, generator=source, dtype=dtype, device=source.device if source else device)
+
+    return _draw(normal, shape, generator, device)
 
 
 def rand(shape: Sequence[int], generator: Noise = None, *, device: torch.device | str | None = None) -> Tensor:
     """Uniform float64 numbers in ``[0, 1)`` of the given shape."""
-    return _draw(
-        lambda size, source: torch.rand(size, generator=source, dtype=torch.float64, **_at(source, device)),
-        shape,
-        generator,
-        device,
-    )
+
+    def uniform(size: tuple[int, ...], source: torch.Generator | None) -> Tensor:
+        return torch.rand(size, generator=source, dtype=torch.float64, device=source.device if source else device)
+
+    return _draw(uniform, shape, generator, device)
 
 
 def categorical(log_probs: Tensor, generator: Noise = None) -> Tensor:
@@ -119,16 +117,11 @@ def choose(log_probs: Tensor, uniforms: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, threshold.unsqueeze(-1), right=True).squeeze(-1)
 
 
-def _at(source: torch.Generator | None, device: torch.device | str | None) -> dict[str, torch.device | str | None]:
-    return {"device": device if source is None else source.device}
-
-
 def _draw(
     sampler: Callable[[tuple[int, ...], torch.Generator | None], Tensor],
     shape: Sequence[int],
     source: Noise,
     device: torch.device | str | None,
 ) -> Tensor:
-    if isinstance(source, RowBlocks):
-        return source.draw(sampler, shape).to(device)
-    return sampler(tuple(shape), source).to(device)
+    noise = source.draw(sampler, shape) if isinstance(source, RowBlocks) else sampler(tuple(shape), source)
+    return noise if device is None else noise.to(device)

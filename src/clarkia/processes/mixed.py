@@ -14,6 +14,7 @@ from clarkia.processes.kernels import MixedKernel
 from clarkia.processes.masked import Masked
 from clarkia.processes.times import Time, block_time
 from clarkia.random import Noise
+from clarkia.spaces import State
 
 
 class Mixed:
@@ -72,7 +73,7 @@ class Mixed:
             }
         )
 
-    def each(self, state: Mapping[str, Tensor], argument: str) -> Iterator[tuple[str, Any, Tensor]]:
+    def each(self, state: State | Mapping[str, Tensor], argument: str) -> Iterator[tuple[str, Any, Tensor]]:
         """Name, process and tensor of each block; raises ``ValueError`` where the blocks are not this process's."""
         if not isinstance(state, Mapping) or set(state) != set(self.blocks):
             found = sorted(state) if isinstance(state, Mapping) else type(state).__name__
