@@ -1,5 +1,7 @@
 """Arrow columns as plain integers or floats, and back, without loss."""
 
+# pyarrow.compute makes its functions when it is imported, where a type checker does not see them
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import numpy as np
@@ -14,7 +16,9 @@ Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-_TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+"""Ticks of a second, by Arrow's units."""
+
 _DAY = 86_400
 _FIRST_DAY, _LAST_DAY = -719_162, 2_932_896  # 0001-01-01 and 9999-12-31, the calendar that Python can show
 _INT64 = (-(2**63), 2**63 - 1)
@@ -132,6 +136,11 @@ def float_digits(values: Floats, kind: pa.DataType, max_digits: int = 9) -> int 
     return None
 
 
+def ticks_per_second(kind: pa.DataType) -> int:
+    """Return how many integers of `to_integers` a second has in a temporal column."""
+    return 1000 if pt.is_date64(kind) else TICKS[kind.unit]
+
+
 def integer_limits(kind: pa.DataType, digits: int) -> tuple[int, int]:
     """Return the least and greatest `to_integers` value that a cell of this type may hold."""
     if pt.is_floating(kind):
@@ -145,9 +154,9 @@ def integer_limits(kind: pa.DataType, digits: int) -> tuple[int, int]:
     if pt.is_date64(kind):
         return _FIRST_DAY * _DAY * 1000, _LAST_DAY * _DAY * 1000
     if pt.is_time(kind):
-        return 0, _DAY * _TICKS[kind.unit] - 1
+        return 0, _DAY * TICKS[kind.unit] - 1
     if pt.is_timestamp(kind):
-        ticks = _DAY * _TICKS[kind.unit]
+        ticks = _DAY * TICKS[kind.unit]
         return max(_FIRST_DAY * ticks, _INT64[0]), min((_LAST_DAY + 1) * ticks - 1, _INT64[1])
     if pt.is_integer(kind) and kind.bit_width < 64:
         bits = kind.bit_width
@@ -171,7 +180,7 @@ def zero_integer(kind: pa.DataType) -> int | None:
 def natural_units(kind: pa.DataType) -> list[int]:
     """Return the units coarser than one, coarsest first, in which people count a column of this type."""
     if pt.is_temporal(kind) and not pt.is_date32(kind):
-        ticks = 1000 if pt.is_date64(kind) else _TICKS[kind.unit]
+        ticks = ticks_per_second(kind)
         return [ticks * _DAY, ticks * 3600, ticks * 60, *(10**k for k in range(len(str(ticks)) - 1, 0, -3))]
     return [] if pt.is_date32(kind) else [10**k for k in range(18, 0, -1)]
 

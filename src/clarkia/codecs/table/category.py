@@ -1,5 +1,7 @@
 """Categorical columns: kept values as classes, and one bucket for the rare rest."""
 
+# pyarrow.compute makes its functions when it is imported, where a type checker does not see them
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -2,58 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import DTypeLike, NDArray
 
 from clarkia import spaces
+from clarkia.codecs.conditions import Condition
 from clarkia.codecs.table import arrow
-from clarkia.codecs.table.category import CategoryCoding, fit_category
-from clarkia.codecs.table.fixed import ConstantCoding, KeyCoding, fit_key
-from clarkia.codecs.table.numeric import NumericCoding, fit_numeric
-from clarkia.codecs.table.options import LEVELS_BLOCK_CLASSES, CodingOptions
-from clarkia.codecs.table.roles import (
-    NUMERIC_ROLES,
-    check_numbers,
-    check_roles,
-    check_table,
-    choose_role,
-    unknown_column,
+from clarkia.codecs.table.category import CategoryCoding
+from clarkia.codecs.table.column import (
+    Arrays,
+    Coding,
+    Column,
+    Fitted,
+    Holes,
+    Unseen,
+    column_levels,
+    decode_column,
+    encode_column,
+    fit_column,
 )
+from clarkia.codecs.table.evidence import Evidence, constant_evidence, find_evidence, find_satisfied
+from clarkia.codecs.table.fixed import ConstantCoding, KeyCoding
+from clarkia.codecs.table.numeric import NumericCoding
+from clarkia.codecs.table.options import LEVELS_BLOCK_CLASSES, CodingOptions
+from clarkia.codecs.table.roles import check_roles, check_table, choose_role, unknown_column
 from clarkia.errors import DataError
-
-Coding = NumericCoding | CategoryCoding | ConstantCoding | KeyCoding
-Arrays = dict[str, NDArray[Any]]
-Unseen = Literal["error", "missing", "rare"]
-Holes = Literal["error", "fill"]
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of the table and its place in a state.
-
-    Attributes:
-        name: the column.
-        role: what it is, one of `clarkia.codecs.table.roles.ROLES` but "drop".
-        num_levels: classes of its level position, the missing one included; 1 where it has no such position.
-        level: block and position of its level, None where the column has a single level.
-        residual: position of its residual in the block "numeric", None where no level is a group.
-        missing: the class that stands for a missing cell, None where training had none.
-        nan: whether missing cells are NaN rather than null.
-    """
-
-    name: str
-    role: str
-    num_levels: int
-    level: tuple[str, int] | None
-    residual: int | None
-    missing: int | None
-    nan: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +79,7 @@ class TableCodec:
         if not isinstance(groups, int):
             for name in groups:
                 if name not in table.column_names:
-                    raise DataError(unknown_column(name, table.column_names, "groups"))
+                    raise DataError(unknown_column(name, table.column_names, " to give groups"))
         fields, fitted, dropped = [], [], []
         for field in table.schema:
             array = arrow.one_chunk(table.column(field.name))
@@ -110,7 +89,7 @@ class TableCodec:
                 continue
             number = groups if isinstance(groups, int) else groups.get(field.name, 1)
             fields.append(field)
-            fitted.append((field.name, role, *_fit_column(field.name, role, array, number, options)))
+            fitted.append(fit_column(field.name, role, array, number, options))
         codec = cls.assemble(pa.schema(fields, table.schema.metadata), fitted, tuple(dropped))
         if all(column.level is None and column.residual is None for column in codec.columns):
             raise DataError(
@@ -119,31 +98,28 @@ class TableCodec:
         return codec
 
     @classmethod
-    def assemble(
-        cls, schema: pa.Schema, fitted: list[tuple[str, str, Coding, bool, bool]], dropped: tuple[str, ...]
-    ) -> TableCodec:
+    def assemble(cls, schema: pa.Schema, fitted: Sequence[Fitted], dropped: tuple[str, ...]) -> TableCodec:
         """Give every column its positions.
 
         Args:
             schema: of decoded tables.
-            fitted: name, role, coding, whether cells may be missing, whether missing cells are NaN; by column.
+            fitted: the columns.
             dropped: names of columns left out.
         """
         used = {"levels": 0, "wide": 0, "numeric": 0}
         columns = []
-        for name, role, coding, can_miss, nan in fitted:
-            if isinstance(coding, ConstantCoding | KeyCoding):
-                columns.append(Column(name, role, 1, None, None, None, nan))
-                continue
-            count = coding.num_levels + can_miss
-            level = residual = None
-            if count > 1:
-                block = "levels" if count <= LEVELS_BLOCK_CLASSES else "wide"
-                level, used[block] = (block, used[block]), used[block] + 1
-            if coding.has_residual:
-                residual, used["numeric"] = used["numeric"], used["numeric"] + 1
-            columns.append(Column(name, role, count, level, residual, coding.num_levels if can_miss else None, nan))
-        return cls(schema, tuple(columns), tuple(coding for _, _, coding, _, _ in fitted), dropped)
+        for one in fitted:
+            count = level = residual = missing = None
+            if isinstance(one.coding, NumericCoding | CategoryCoding):
+                count = one.coding.num_levels + one.can_miss
+                missing = one.coding.num_levels if one.can_miss else None
+                if count > 1:
+                    block = "levels" if count <= LEVELS_BLOCK_CLASSES else "wide"
+                    level, used[block] = (block, used[block]), used[block] + 1
+                if one.coding.has_residual:
+                    residual, used["numeric"] = used["numeric"], used["numeric"] + 1
+            columns.append(Column(one.name, one.role, count or 1, level, residual, missing, one.nan))
+        return cls(schema, tuple(columns), tuple(one.coding for one in fitted), dropped)
 
     @cached_property
     def space(self) -> spaces.Mixed:
@@ -175,7 +151,38 @@ class TableCodec:
         for column, coding in zip(self.columns, self.codings, strict=True):
             if column.name == name:
                 return column, coding
-        raise DataError(unknown_column(name, [column.name for column in self.columns], "column"))
+        raise DataError(unknown_column(name, [column.name for column in self.columns]))
+
+    def evidence(self, name: str, condition: Condition) -> Evidence:
+        """Return what a condition on a column says about its level and its residual.
+
+        Args:
+            name: the column.
+            condition: the condition; values may be texts that the column's type can be read from.
+
+        Raises:
+            DataError: there is no such column, or the condition cannot hold.
+        """
+        column, coding = self.column(name)
+        if isinstance(coding, KeyCoding):
+            raise DataError(f"Column {name!r} is a key, made afresh for every row; it cannot be asked to be anything.")
+        if isinstance(coding, ConstantCoding):
+            return constant_evidence(name, coding.value, condition)
+        return find_evidence(name, coding, column.missing, condition)
+
+    def satisfies(self, table: pa.Table, conditions: Mapping[str, Condition]) -> NDArray[np.bool_]:
+        """Return which rows of a decoded table satisfy conditions, ``(n,)``.
+
+        Raises:
+            DataError: there is no such column, or a condition cannot hold.
+        """
+        satisfied = np.ones(table.num_rows, bool)
+        for name, condition in conditions.items():
+            self.evidence(name, condition)
+            column, coding = self.column(name)
+            if not isinstance(coding, ConstantCoding | KeyCoding):
+                satisfied &= find_satisfied(name, coding, self._cells(table, column, "error"), condition)
+        return satisfied
 
     def missing_class(self, name: str) -> int | None:
         """Return the class that stands for a missing cell of a column, None where it has none."""
@@ -213,7 +220,7 @@ class TableCodec:
             if isinstance(coding, ConstantCoding | KeyCoding):
                 continue
             array = self._cells(table, column, holes)
-            levels, z = _encode_column(column, coding, array, rng, unseen, holes)
+            levels, z = encode_column(column, coding, array, rng, unseen, holes)
             if column.level is not None:
                 block, position = column.level
                 state[block][:, position] = levels
@@ -266,7 +273,7 @@ class TableCodec:
                 draws = None if uniforms is None else uniforms[:, index]
                 if draws is None and isinstance(coding, CategoryCoding) and coding.rare is not None:
                     draws = np.random.default_rng([first_row, index]).random(num_rows)
-                cells.append(_decode_column(column, coding, arrays, num_rows, draws))
+                cells.append(decode_column(column, coding, arrays, num_rows, draws))
         return pa.Table.from_arrays(cells, schema=self.schema)
 
     def live(self, state: Mapping[str, Any]) -> NDArray[np.bool_]:
@@ -290,7 +297,7 @@ class TableCodec:
         total = np.zeros(len(next(iter(arrays.values()))))
         for column, coding in zip(self.columns, self.codings, strict=True):
             if column.residual is not None and isinstance(coding, NumericCoding):
-                levels = _levels(column, arrays, len(total))
+                levels = column_levels(column, arrays, len(total))
                 total += coding.log_slope(levels, arrays["numeric"][:, column.residual].astype(np.float64))
         return total
 
@@ -309,125 +316,10 @@ class TableCodec:
         if column.name not in table.column_names:
             if holes == "fill":
                 return pa.nulls(table.num_rows, kind)
-            raise DataError(unknown_column(column.name, table.column_names, "The table lacks a column"))
+            raise DataError(
+                unknown_column(column.name, table.column_names, " in this table, which the model was fitted on")
+            )
         return arrow.convert(column.name, arrow.one_chunk(table.column(column.name)), kind)
-
-
-def _fit_column(
-    name: str, role: str, array: pa.Array, groups: int, options: CodingOptions
-) -> tuple[Coding, bool, bool]:
-    """Return a column's coding, whether its cells may be missing and whether missing cells are NaN."""
-    missing = arrow.is_missing(array)
-    nan = bool(missing.any()) and array.null_count == 0
-    if role == "constant":
-        return ConstantCoding(array.slice(0, 1)), bool(missing[0]), nan
-    check_numbers(name, array)
-    values = array.filter(pa.array(~missing)) if missing.any() else array
-    if role == "key":
-        return fit_key(name, values), False, False
-    if role not in NUMERIC_ROLES:
-        return fit_category(values, options), bool(missing.any()), nan
-    digits = _grid_digits(name, role, values)
-    bounded = role in ("date", "timestamp", "time")
-    coding = fit_numeric(values, digits=digits, bounded=bounded, num_groups=groups, options=options)
-    return coding, bool(missing.any()), nan
-
-
-def _grid_digits(name: str, role: str, values: pa.Array) -> int | None:
-    if pa.types.is_floating(values.type):
-        return None if role == "real" else arrow.float_digits(arrow.to_floats(values), values.type)
-    if pa.types.is_decimal(values.type):
-        digits = arrow.decimal_digits(values)
-        if digits is None:
-            raise DataError(f"Column {name!r} holds decimals of more than 18 digits; cast it to float64 or drop it.")
-        return digits
-    return 0
-
-
-def _encode_column(
-    column: Column,
-    coding: NumericCoding | CategoryCoding,
-    array: pa.Array,
-    rng: np.random.Generator,
-    unseen: Unseen,
-    holes: Holes,
-) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
-    check_numbers(column.name, array)
-    missing = arrow.is_missing(array)
-    if missing.any() and column.missing is None and holes == "error":
-        row = int(np.flatnonzero(missing)[0])
-        raise DataError(
-            f"Column {column.name!r}, row {row + 1}: the cell is empty, but training had no missing values there."
-        )
-    values = array.filter(pa.array(~missing)) if missing.any() else array
-    levels, z = coding.encode(values, rng)
-    if isinstance(coding, CategoryCoding):
-        levels = _settle_unseen(column, coding, levels, values, missing, unseen)
-    if not missing.any():
-        return levels, z
-    all_levels = np.full(len(missing), column.missing or 0, np.int64)
-    all_levels[~missing] = levels
-    if z is None:
-        return all_levels, None
-    all_z = rng.standard_normal(len(missing))
-    all_z[~missing] = z
-    return all_levels, all_z
-
-
-def _settle_unseen(
-    column: Column,
-    coding: CategoryCoding,
-    levels: NDArray[np.int64],
-    values: pa.Array,
-    missing: arrow.Mask,
-    unseen: Unseen,
-) -> NDArray[np.int64]:
-    unknown = levels < 0
-    if not unknown.any():
-        return levels
-    stand_in = {"rare": coding.rare, "missing": column.missing, "error": None}[unseen]
-    if stand_in is None:
-        first = int(np.flatnonzero(unknown)[0])
-        row = int(np.flatnonzero(~missing)[first])
-        raise DataError(
-            f"Column {column.name!r}, row {row + 1}: the value {values[first].as_py()!r} did not occur in training."
-        )
-    return np.where(unknown, stand_in, levels)
-
-
-def _decode_column(
-    column: Column,
-    coding: NumericCoding | CategoryCoding,
-    arrays: Arrays,
-    num_rows: int,
-    uniforms: NDArray[np.float64] | None,
-) -> pa.Array:
-    levels = _levels(column, arrays, num_rows)
-    wrong = np.flatnonzero((levels < 0) | (levels >= column.num_levels))
-    if len(wrong):
-        raise DataError(
-            f"Column {column.name!r}, row {wrong[0] + 1}: class {levels[wrong[0]]} is not one of its levels."
-        )
-    missing = None
-    if column.missing is not None:
-        missing = levels == column.missing
-        levels = np.where(missing, 0, levels)
-    if isinstance(coding, CategoryCoding):
-        return coding.decode(levels, missing, uniforms)
-    z = None
-    if column.residual is not None:
-        z = arrays["numeric"][:, column.residual].astype(np.float64)
-        bad = np.flatnonzero(np.isnan(z))
-        if len(bad):
-            raise DataError(f"Column {column.name!r}, row {bad[0] + 1}: the residual is not a number.")
-    return coding.decode(levels, z, missing, nan=column.nan)
-
-
-def _levels(column: Column, arrays: Arrays, num_rows: int) -> NDArray[np.int64]:
-    if column.level is None:
-        return np.zeros(num_rows, np.int64)
-    block, position = column.level
-    return arrays[block][:, position].astype(np.int64)
 
 
 def _as_numpy(block: Any) -> NDArray[Any]:

@@ -1,5 +1,7 @@
 """Columns that are not learned: constants are replayed, keys are made afresh."""
 
+# pyarrow.compute makes its functions when it is imported, where a type checker does not see them
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -111,6 +111,8 @@ class NumericCoding:
         values = np.zeros(self.num_levels, np.int64 if grid else np.float64)
         values[self.single_levels] = self.single_values
         x = values[levels]
+        if z is None:
+            return x
         for group, level in zip(self.groups, self.group_levels, strict=True):
             rows = slice(None) if self.num_levels == 1 else np.flatnonzero(levels == level)
             found = group.decode(z[rows])

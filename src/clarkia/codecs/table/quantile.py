@@ -144,12 +144,12 @@ class QuantileMap:
     def bounds(self, x: float) -> tuple[float, float]:
         """Return the residuals just before and just after one coordinate (they differ at a flat only)."""
         if x < self.x[0] or x > self.x[-1]:
-            z = float(self.encode(np.array([x]), np.array([0.5]))[0])
+            z = float(self.encode(np.array([x], np.float64), np.array([0.5]))[0])
             return z, z
         first, last = np.searchsorted(self.x, x, side="left"), np.searchsorted(self.x, x, side="right") - 1
         if self.x[min(first, len(self.x) - 1)] == x:
             return float(self.z[first]), float(self.z[last])
-        z = float(self.encode(np.array([x]), np.array([0.5]))[0])
+        z = float(self.encode(np.array([x], np.float64), np.array([0.5]))[0])
         return z, z
 
 

@@ -1,5 +1,7 @@
 """What each column of a table is: inferred from its type and values, overruled by a declaration."""
 
+# pyarrow.compute makes its functions when it is imported, where a type checker does not see them
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import difflib
@@ -57,15 +59,15 @@ def check_roles(names: Sequence[str], roles: Mapping[str, str]) -> None:
     """Raise DataError for a declared column that is not in the table or a role that does not exist."""
     for name, role in roles.items():
         if name not in names:
-            raise DataError(unknown_column(name, names, "roles"))
+            raise DataError(unknown_column(name, names, " to give a role"))
         if role not in ROLES:
             raise DataError(f"Column {name!r} is declared {role!r}, which is no role; use one of {', '.join(ROLES)}.")
 
 
-def unknown_column(name: str, names: Sequence[str], where: str) -> str:
+def unknown_column(name: str, names: Sequence[str], where: str = "") -> str:
     """Return the sentence for a column that does not exist, with the nearest names."""
     near = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5) or list(names)[:5]
-    return f"{where}: there is no column {name!r}; the nearest are {', '.join(map(repr, near))}."
+    return f"There is no column {name!r}{where}; the nearest are {', '.join(map(repr, near))}."
 
 
 def choose_role(name: str, array: pa.Array, declared: str | None, *, strict: bool) -> str:
