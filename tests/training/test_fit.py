@@ -273,7 +273,7 @@ def test_resume_without_a_checkpoint_starts(tmp_path):
     [(torch.zeros(0, 2), "no rows"), ({"a": torch.zeros(2), "b": torch.zeros(3)}, "same number of rows")],
 )
 def test_unusable_data_are_refused(data, reason):
-    with pytest.raises(DataError, match=reason):
+    with pytest.raises(ValueError, match=reason):
         fit(toy.module(), toy.loss, data, options=TrainingOptions(max_steps=1), progress=False)
 
 

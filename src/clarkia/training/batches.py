@@ -1,14 +1,12 @@
 """Which rows a step sees, and which noise: functions of the seed and the step alone, so any step can be redone."""
 
 import zlib
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from .. import random
-from ..errors import DataError
-from ..spaces import State
+from ..spaces import State, map_blocks
 
 _ORDER, _NOISE, _LAYERS = range(3)  # separate streams of one seed
 
@@ -60,36 +58,16 @@ def noise_of_step(seed: int, step: int, device: torch.device) -> torch.Generator
     return random.generator(seed, _NOISE, step, device=device)
 
 
-def num_rows(data: State) -> int:
-    """Rows of a state.
-
-    Raises:
-        DataError: there are none, or the blocks disagree.
-    """
-    counts = {name: len(tensor) for name, tensor in _blocks(data).items()}
-    if len(set(counts.values())) != 1:
-        raise DataError(f"the blocks of the training data must have the same number of rows, not {counts}")
-    count = next(iter(counts.values()))
-    if count == 0:
-        raise DataError("the training data have no rows")
-    return count
-
-
 def take(data: State, rows: Tensor, device: torch.device) -> State:
     """The given rows of a state, on a device."""
-    if isinstance(data, Tensor):
-        return data.index_select(0, rows).to(device, non_blocking=True)
-    return {name: tensor.index_select(0, rows).to(device, non_blocking=True) for name, tensor in data.items()}
+    return map_blocks(lambda block: block.index_select(0, rows).to(device, non_blocking=True), data)
 
 
 def fingerprint(data: State) -> int:
     """A checksum of the data, by which a resumed run knows that they are the ones it was started on."""
     checksum = 0
-    for name, tensor in sorted(_blocks(data).items()):
+    blocks = {"": data} if isinstance(data, Tensor) else data
+    for name, tensor in sorted(blocks.items()):
         checksum = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), checksum)
         checksum = zlib.crc32(tensor.detach().contiguous().view(torch.uint8).numpy().data, checksum)
     return checksum
-
-
-def _blocks(data: State) -> Mapping[str, Tensor]:
-    return {"": data} if isinstance(data, Tensor) else data

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from ..atomic import check_writable
 from ..errors import DataError
-from ..spaces import State
-from .batches import RowOrder, fingerprint, noise_of_step, num_rows, take
+from ..spaces import State, num_rows
+from .batches import RowOrder, fingerprint, noise_of_step, take
 from .ema import write
 from .interrupts import deferred_interrupt
 from .options import TrainingOptions
@@ -86,11 +86,12 @@ def fit(
         A summary of the run.
 
     Raises:
-        DataError: the data are empty or disagree in their rows; the checkpoint cannot be written, exists although
+        DataError: the data have no rows; the checkpoint cannot be written, exists although
             `resume` is false, is damaged, or belongs to another network, other data, seed or batch size.
         FloatingPointError: a loss or the gradient is not finite; the message names it and the step.
     """
-    num_rows(data)  # refuses data without rows
+    if num_rows(data) == 0:
+        raise DataError("the training data have no rows")
     state = TrainingState(module, options, 0 if checkpoint is None else fingerprint(data))
     if checkpoint is not None:
         _open_checkpoint(Path(checkpoint), state, resume)
