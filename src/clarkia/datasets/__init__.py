@@ -1,0 +1,6 @@
+"""Procedural data whose law is known exactly."""
+
+from .household import household, household_conditional, household_log_prob
+from .laws import Conditional
+
+__all__ = ["Conditional", "household", "household_conditional", "household_log_prob"]
