@@ -1,5 +1,6 @@
 """Functions from a denoiser to a denoiser."""
 
 from clarkia.guidance.classifier_free import classifier_free
+from clarkia.guidance.restrict import unaware_of, without_classes
 
-__all__ = ["classifier_free"]
+__all__ = ["classifier_free", "unaware_of", "without_classes"]

@@ -30,18 +30,19 @@ class ResidualMLP(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.heads = nn.ModuleDict({name: _cells_out(block, width) for name, block in space.blocks.items()})
 
-    def forward(self, x: dict[str, Tensor], noise: dict[str, Tensor], time: Float[Tensor, " n"]) -> dict[str, Tensor]:
+    def forward(self, x: dict[str, Tensor], noise: dict[str, Tensor], condition: None = None) -> dict[str, Tensor]:
         """Raw outputs of every block.
 
         Args:
             x: continuous blocks (n, d) scaled to unit variance; categorical blocks (n, m) of classes, mask = K.
-            noise: for continuous blocks the noise feature c_noise (n, d), lowest where a cell is observed.
-            time: the row's time in [0, 1]; unused, every cell tells its own noise level.
+            noise: for continuous blocks c_noise, (n,) or (n, d), lowest where a cell is observed; categorical blocks
+                need none, a cell is masked or it is not.
+            condition: none; a condition is a block like any other.
 
         Returns:
             For continuous blocks (n, d); for categorical blocks logits (n, m, K_max).
         """
-        h = sum(embed(x[name], noise.get(name)) for name, embed in self.embeddings.items())
+        h = sum(embed(x[name], noise[name]) for name, embed in self.embeddings.items())
         for block in self.blocks:
             h = block(h)
         h = self.norm(h)
@@ -69,7 +70,8 @@ class _ContinuousIn(nn.Module):
         super().__init__()
         self.linear = nn.Linear(4 * cells, width)
 
-    def forward(self, x: Float[Tensor, "n d"], noise: Float[Tensor, "n d"]) -> Float[Tensor, "n width"]:
+    def forward(self, x: Float[Tensor, "n d"], noise: Tensor) -> Float[Tensor, "n width"]:
+        noise = noise.reshape(len(x), -1).expand_as(x)
         # The bump separates the levels where a cell is half known, around sigma = 1, from either end.
         features = (x, noise, torch.exp(-4.0 * noise.square()), x * torch.sigmoid(-4.0 * noise))
         return self.linear(torch.cat(features, dim=-1))
@@ -84,7 +86,7 @@ class _CategoricalIn(nn.Module):
         self.register_buffer("offsets", torch.cumsum(rows, 0) - rows, persistent=False)
         self.table = nn.Parameter(scale * torch.randn(int(rows.sum()), width))
 
-    def forward(self, x: Int[Tensor, "n m"], noise: Tensor | None) -> Float[Tensor, "n width"]:
+    def forward(self, x: Int[Tensor, "n m"], noise: Tensor) -> Float[Tensor, "n width"]:
         return F.embedding_bag(x + self.offsets, self.table, mode="sum")
 
 
@@ -94,18 +96,17 @@ class _CategoricalOut(nn.Module):
     def __init__(self, space: Categorical, width: int):
         super().__init__()
         counts = torch.tensor(space.counts)
-        total, widest = int(counts.sum()), int(counts.max())
-        starts = torch.cumsum(counts, 0) - counts
-        classes = torch.arange(widest)
-        # Impossible classes read the extra last column, a constant zero.
-        index = torch.where(classes < counts[:, None], starts[:, None] + classes, total)
-        self.register_buffer("index", index, persistent=False)
-        self.linear = nn.Linear(width, total)
+        exists = torch.arange(space.max_classes) < counts[:, None]
+        self.layout = tuple(exists.shape)
+        self.register_buffer("places", exists.flatten().nonzero().flatten(), persistent=False)
+        self.linear = nn.Linear(width, int(counts.sum()))
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, h: Float[Tensor, "n width"]) -> Float[Tensor, "n m k"]:
-        return F.pad(self.linear(h), (0, 1))[:, self.index]
+        logits = self.linear(h)
+        padded = logits.new_zeros(len(h), self.layout[0] * self.layout[1])
+        return padded.index_copy(1, self.places, logits).unflatten(1, self.layout)
 
 
 def _cells_in(block: Continuous | Categorical, width: int, scale: float) -> nn.Module:

@@ -41,23 +41,33 @@ class TabDiffNet(nn.Module):
         self.decoder = nn.Sequential(*(_TinyTransformerLayer(token_width, first=i == 0) for i in range(2)))
         self.heads = nn.ModuleDict({name: _tokens_out(block, token_width) for name, block in space.blocks.items()})
 
-    def forward(self, x: dict[str, Tensor], noise: dict[str, Tensor], time: Float[Tensor, " n"]) -> dict[str, Tensor]:
+    def forward(self, x: dict[str, Tensor], noise: dict[str, Tensor], condition: None = None) -> dict[str, Tensor]:
         """Raw outputs of every block.
 
         Args:
             x: continuous blocks (n, d) scaled to unit variance; categorical blocks (n, m) of classes, mask = K.
-            noise: for continuous blocks the noise feature c_noise (n, d), lowest where a cell is observed.
-            time: the row's time in [0, 1], embedded as log sigma / 4 on the reference schedule (rho = 7).
+            noise: for continuous blocks c_noise, (n,) or (n, d), lowest where a cell is observed; for categorical
+                blocks the time, (n,) or (n, m).
+            condition: none; a condition is a block like any other.
 
         Returns:
             For continuous blocks (n, d); for categorical blocks logits (n, m, K_max).
         """
-        tokens = torch.cat([embed(x[name], noise.get(name)) for name, embed in self.tokens_in.items()], dim=1)
+        tokens = torch.cat([embed(x[name], noise[name]) for name, embed in self.tokens_in.items()], dim=1)
         tokens = self.encoder(tokens)
-        h = self.project(tokens.flatten(1)) + self.time(_sinusoids(_reference_noise(time), self.project.out_features))
+        level = _sinusoids(self._row_noise(noise), self.project.out_features)
+        h = self.project(tokens.flatten(1)) + self.time(level)
         tokens = self.decoder(self.mlp(h).unflatten(1, tokens.shape[1:]))
         parts = torch.split(tokens, list(self.sizes.values()), dim=1)
         return {name: head(part) for (name, head), part in zip(self.heads.items(), parts, strict=True)}
+
+    def _row_noise(self, noise: dict[str, Tensor]) -> Float[Tensor, " n"]:
+        """One noise level a row, log sigma / 4 of its noisiest cell on the reference schedule (rho = 7)."""
+        highest = {name: level.reshape(len(level), -1).amax(1) for name, level in noise.items()}
+        times = [highest[name] for name, embed in self.tokens_in.items() if isinstance(embed, _CategoricalTokens)]
+        if times:
+            return _reference_noise(torch.stack(times).amax(0))
+        return torch.stack(list(highest.values())).amax(0)
 
 
 class _TinyTransformerLayer(nn.Module):
@@ -84,7 +94,8 @@ class _ContinuousTokens(nn.Module):
         self.noise = nn.Parameter(torch.zeros(cells, width))
         self.bias = _uniform_parameter(cells, width)
 
-    def forward(self, x: Float[Tensor, "n d"], noise: Float[Tensor, "n d"]) -> Float[Tensor, "n d width"]:
+    def forward(self, x: Float[Tensor, "n d"], noise: Tensor) -> Float[Tensor, "n d width"]:
+        noise = noise.reshape(len(x), -1).expand_as(x)
         return x[..., None] * self.value + noise[..., None] * self.noise + self.bias
 
 
@@ -96,7 +107,7 @@ class _CategoricalTokens(nn.Module):
         self.table = _uniform_parameter(int(rows.sum()), width)
         self.bias = _uniform_parameter(len(rows), width)
 
-    def forward(self, x: Int[Tensor, "n m"], noise: Tensor | None) -> Float[Tensor, "n m width"]:
+    def forward(self, x: Int[Tensor, "n m"], noise: Tensor) -> Float[Tensor, "n m width"]:
         return F.embedding(x + self.offsets, self.table) + self.bias
 
 

@@ -14,14 +14,18 @@ class Times:
     """One draw of corruption for n rows of p positions.
 
     Attributes:
-        row: (n,) float64 time in [0, 1] of each row, uniform marginally.
+        row: (n,) float64 time in [0, 1] that each row has reached.
         observed: (n, p) cells shown to the denoiser as they are and left out of the loss.
         masked: (n, p) cells whose own mask time has come.
+        masked_weight: (n,) factor of the summed nats of masked cells; None leaves it to the schedule's rate.
+        continuous_weight: (n,) factor of a continuous term, of mean one.
     """
 
     row: Float[Tensor, " n"]
     observed: Bool[Tensor, "n p"]
     masked: Bool[Tensor, "n p"]
+    masked_weight: Float[Tensor, " n"] | None
+    continuous_weight: Float[Tensor, " n"]
 
 
 def stratified(n: int, generator: Noise = None) -> Float[Tensor, " n"]:
@@ -43,21 +47,28 @@ def observed_columns(n: int, column: Tensor, probability: float, generator: Nois
 
 
 def count_times(observed: Bool[Tensor, "n p"], maskable: Bool[Tensor, " p"], generator: Noise = None) -> Times:
-    """Choose how many positions are masked, uniformly from one to all that may be; the row's time follows.
+    """Choose how many positions are masked, uniformly from none to all L that may be; the row's time follows.
 
-    Every maskable position has its own uniform mask time, and the row stands at the time of its count-th one. That
-    time is uniform, as if it had been drawn first, but the masked bound now weighs the mean over masked cells by the
-    number of maskable ones: bounded, where the time form has 1 / t.
+    Every maskable position has its own uniform mask time. For c >= 1 the row stands at the c-th of them, for c = 0
+    before the first of them and one more; importance weights (L + 1) / c for the masked terms and t (L + 1) / c for the
+    continuous ones (1 where c = 0) then give the expectations under a uniform time. The masked weight is bounded, where
+    drawing the time first has 1 / t.
     """
     own = torch.where(observed | ~maskable, torch.inf, rand(observed.shape, generator))
     available = torch.isfinite(own).sum(1)
-    uniform = stratified(len(observed), generator)
-    nth = (uniform * available).long().clamp(max=own.shape[1] - 1)
-    reached = torch.sort(own, dim=1).values.gather(1, nth[:, None])[:, 0]
-    row = torch.where(available > 0, reached, uniform)
-    return Times(row, observed, own <= row[:, None])
+    count = (stratified(len(observed), generator) * (available + 1)).long()
+    ordered = torch.sort(own, dim=1).values
+    before_first = torch.minimum(ordered[:, 0], rand((len(observed),), generator))
+    reached = ordered.gather(1, (count - 1).clamp(min=0)[:, None])[:, 0]
+    row = torch.where(count > 0, reached, before_first)
+    share = torch.where(count > 0, (available + 1) / count.clamp(min=1), 0.0)
+    continuous = torch.where(count > 0, row * share, 1.0)
+    return Times(row, observed, (own <= row[:, None]) & (count > 0)[:, None], share, continuous)
 
 
-def independent_times(observed: Bool[Tensor, "n p"], visible: Float[Tensor, "n p"], row: Tensor, generator: Noise):
-    """Mask every unobserved cell with its own probability ``1 - visible`` at the row's time."""
-    return Times(row, observed, (rand(observed.shape, generator) >= visible) & ~observed)
+def independent_times(
+    observed: Bool[Tensor, "n p"], visible: Float[Tensor, "n p"], row: Float[Tensor, " n"], generator: Noise = None
+) -> Times:
+    """Mask every unobserved cell with its own probability ``1 - visible`` at the row's uniform time."""
+    masked = (rand(observed.shape, generator) >= visible) & ~observed
+    return Times(row, observed, masked, None, torch.ones_like(row))

@@ -1,0 +1,94 @@
+"""What a table model is made of: its process, its network, its objective and how it is sampled."""
+
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from clarkia import samplers
+from clarkia.codecs import TableCodec
+from clarkia.denoisers import Preconditioned
+from clarkia.errors import DataError
+from clarkia.networks import Bfloat16, ResidualMLP, TabDiffNet, bfloat16_is_fast
+from clarkia.objectives import MixedDenoising
+from clarkia.processes import Masked, Mixed, VarianceExploding
+from clarkia.schedules import LearnedPolynomialMask, LearnedPowerMean
+from clarkia.spaces import Continuous
+from clarkia.spaces import Mixed as MixedSpace
+
+CHOICES = {
+    "network": ("mlp", "tabdiff"),
+    "schedule": ("fixed", "learned"),
+    "precision": ("auto", "float32", "bfloat16"),
+}
+
+
+class Options(Protocol):
+    """The settings of a table model that its parts depend on; see `TableModel`."""
+
+    network: str
+    width: int | None
+    depth: int
+    dropout: float
+    schedule: str
+    precision: str
+    seed: int
+
+
+def check_options(options: Any) -> None:
+    """Raise `DataError` for a setting that is not among its choices or out of its range."""
+    for name, choices in CHOICES.items():
+        if getattr(options, name) not in choices:
+            raise DataError(f"{name}: expected one of {', '.join(choices)}, found {getattr(options, name)!r}.")
+    ranges = {"subset_probability": (0, 1), "validation_share": (0, 0.5), "dropout": (0, 0.9), "depth": (1, 64)}
+    for name, (low, high) in ranges.items():
+        if not low <= getattr(options, name) <= high:
+            raise DataError(f"{name}: expected a number from {low} to {high}, found {getattr(options, name)}.")
+    if options.groups is not None and options.groups < 1:
+        raise DataError(f"groups: expected a positive whole number, found {options.groups}.")
+
+
+def build(space: MixedSpace, options: Options) -> tuple[Mixed, Preconditioned]:
+    """The process of a table's space, and an untrained denoiser of it whose weights are a function of the seed."""
+    process = Mixed.from_blocks({name: _process(block, options.schedule) for name, block in space.blocks.items()})
+    with torch.random.fork_rng([]):
+        torch.manual_seed(options.seed)
+        network = _network(space, options)
+    if options.precision == "bfloat16" or (options.precision == "auto" and bfloat16_is_fast()):
+        network = Bfloat16(network)
+    return process, Preconditioned(network, process)
+
+
+def _process(block: Any, schedule: str) -> Masked | VarianceExploding:
+    learned = schedule == "learned"
+    if isinstance(block, Continuous):
+        return VarianceExploding(schedule=LearnedPowerMean(block.shape[0]) if learned else None)
+    return Masked(block.num_classes, LearnedPolynomialMask(block.shape[0]) if learned else "linear")
+
+
+def _network(space: MixedSpace, options: Options) -> nn.Module:
+    if options.network == "tabdiff":
+        return TabDiffNet(space, width=options.width or 1024)
+    return ResidualMLP(space, width=options.width or 384, depth=options.depth, dropout=options.dropout)
+
+
+def objective(process: Mixed, codec: TableCodec, subset_probability: float) -> MixedDenoising:
+    """The denoising loss of a table; the level and the residual of a column are observed together."""
+    columns = {name: torch.zeros(block.shape, dtype=torch.int64) for name, block in codec.space.blocks.items()}
+    for index, column in enumerate(codec.columns):
+        if column.level is not None:
+            columns[column.level[0]][column.level[1]] = index
+        if column.residual is not None:
+            columns["numeric"][column.residual] = index
+    return MixedDenoising(process, columns, subset_probability)
+
+
+def default_solver() -> samplers.Mixed:
+    """One evaluation a step: DPM-Solver++(2M) beside masked sampling that reveals one cell at a time."""
+    return samplers.Mixed(numeric=samplers.DPMSolverPP(order=2), categorical=samplers.Ancestral(order="stratified"))
+
+
+def default_steps(space: MixedSpace) -> int:
+    """Enough steps to reveal every categorical position alone, and never fewer than the Gaussian blocks need."""
+    positions = sum(len(block.counts) for block in space.blocks.values() if not isinstance(block, Continuous))
+    return max(24, positions + 4)

@@ -1,0 +1,420 @@
+"""The table estimator: fit a frame, then sample, condition, impute and score with the same denoiser."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from clarkia import samplers
+from clarkia.adapters.frames import from_arrow, to_arrow
+from clarkia.codecs import TableCodec
+from clarkia.errors import DataError
+from clarkia.guidance import classifier_free, unaware_of, without_classes
+from clarkia.models import architecture, files, queries
+from clarkia.models.table_fit import encode, fit_denoiser, split_rows, tensors
+from clarkia.random import RowBlocks, rand
+from clarkia.spaces import Categorical, map_blocks
+from clarkia.training import TrainingOptions, TrainingRun
+
+ROWS_PER_EVALUATION = 4096
+"""Rows that go through the network together: enough to keep it busy, few enough for the cache."""
+
+
+class TableModel(BaseEstimator):
+    """A diffusion model of a table: mixed types, missing values, any question about any subset of its columns.
+
+    Args:
+        roles: declared roles of columns ("categorical", "integer", "real", "date", "key", "drop", ...); the others are
+            inferred.
+        target: the column that reports predict; kept with the model, otherwise a column like any other.
+        network: "mlp", a residual MLP, or "tabdiff", the network of the paper.
+        width: width of the network; by default 384 for "mlp" and 1024 for "tabdiff".
+        depth: residual blocks of "mlp".
+        dropout: share of hidden units dropped while training ("mlp").
+        groups: parts of equal mass that the continuous values of a numeric column are cut into, each a class of its own
+            with a continuous residual; by default one for every 100 rows, at most 64; 1 is the classical coding.
+        schedule: "fixed", or "learned", a noise schedule a column, trained as in the paper.
+        subset_probability: share of training rows that show random columns; 0 trains only the joint law.
+        batch_size: rows of a training step.
+        learning_rate: its peak.
+        max_minutes: budget of fitting.
+        max_steps: budget of fitting; by default 150 passes over the rows, at least 2,000 and at most 20,000 steps.
+        patience: validations without improvement after which fitting ends; None never ends early.
+        validation_share: share of the rows held out to choose the weights.
+        precision: "float32", "bfloat16", or "auto": bfloat16 where the processor has instructions for it.
+        seed: fixes everything random in `fit`.
+
+    Attributes (after `fit`):
+        codec_: the table's codec. process_: the mixed process. denoiser_: the trained denoiser, a torch module.
+        training_run_: what the training did. n_rows_: rows seen. n_features_in_, feature_names_in_: the columns.
+
+    Source: TabDiff: a Mixed-type Diffusion Model for Tabular Data Generation (2024), with numeric columns coded as
+    levels and training on any subset of observed columns.
+    """
+
+    def __init__(
+        self,
+        *,
+        roles: Mapping[str, str] | None = None,
+        target: str | None = None,
+        network: Literal["mlp", "tabdiff"] = "mlp",
+        width: int | None = None,
+        depth: int = 3,
+        dropout: float = 0.0,
+        groups: int | None = None,
+        schedule: Literal["fixed", "learned"] = "fixed",
+        subset_probability: float = 0.5,
+        batch_size: int = 1024,
+        learning_rate: float = 3e-3,
+        max_minutes: float | None = 15.0,
+        max_steps: int | None = None,
+        patience: int | None = 8,
+        validation_share: float = 0.05,
+        precision: Literal["auto", "float32", "bfloat16"] = "auto",
+        seed: int = 0,
+    ):
+        self.roles = roles
+        self.target = target
+        self.network = network
+        self.width = width
+        self.depth = depth
+        self.dropout = dropout
+        self.groups = groups
+        self.schedule = schedule
+        self.subset_probability = subset_probability
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.max_minutes = max_minutes
+        self.max_steps = max_steps
+        self.patience = patience
+        self.validation_share = validation_share
+        self.precision = precision
+        self.seed = seed
+
+    # ----------------------------------------------------------------------------------------------- fit
+
+    def fit(
+        self,
+        X: Any,
+        y: None = None,
+        *,
+        checkpoint: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        progress: Any = False,
+    ) -> TableModel:
+        """Learn the law of the rows.
+
+        Args:
+            X: a pandas, polars or pyarrow table with at least two columns and two rows; samples come back alike.
+            y: ignored; a target is a column of X.
+            checkpoint: file from which a killed fit can be resumed.
+            resume: continue from the checkpoint where it exists.
+            progress: True shows a progress bar on standard error.
+
+        Raises:
+            DataError: the table, a column or an option cannot be used.
+        """
+        architecture.check_options(self)
+        table = to_arrow(X)
+        if self.target is not None and self.target not in table.column_names:
+            raise DataError(f"target: the table has no column {self.target!r}, only {', '.join(table.column_names)}.")
+        groups = self.groups or int(np.clip(table.num_rows // 100, 1, 64))
+        codec = TableCodec.fit(table, dict(self.roles or {}), groups=groups)
+        process, denoiser = architecture.build(codec.space, self)
+        state = encode(codec, table, self.seed)
+        train, validation = split_rows(state, self.validation_share, self.seed)
+        options = self._training_options(len(next(iter(train.values()))))
+        self.training_run_ = fit_denoiser(
+            denoiser, process, codec, train, validation, options, self.subset_probability, checkpoint, resume, progress
+        )
+        self._like = X[:0]
+        return self._fitted(codec, process, denoiser, table.num_rows, table.column_names)
+
+    def _training_options(self, rows: int) -> TrainingOptions:
+        batch_size = max(1, min(self.batch_size, rows // 2))
+        steps = self.max_steps or int(np.clip(150 * rows // batch_size, 2000, 20_000))
+        return TrainingOptions(
+            batch_size=batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=0.01,
+            betas=(0.9, 0.99),
+            max_steps=steps,
+            max_minutes=self.max_minutes,
+            validate_every=max(1, min(250, steps // 8)),
+            patience=self.patience,
+            seed=self.seed,
+        )
+
+    def _fitted(self, codec: TableCodec, process: Any, denoiser: Any, rows: int, names: list[str]) -> TableModel:
+        self.codec_, self.process_, self.denoiser_, self.n_rows_ = codec, process, denoiser, rows
+        self.feature_names_in_, self.n_features_in_ = np.array(names, dtype=object), len(names)
+        return self
+
+    # -------------------------------------------------------------------------------------------- sample
+
+    def sample(
+        self,
+        n: int,
+        *,
+        given: Mapping[str, Any] | None = None,
+        where: str | None = None,
+        complete: bool = False,
+        seed: int = 0,
+        num_steps: int | None = None,
+        guidance_scale: float = 0.0,
+        solver: samplers.Mixed | None = None,
+    ) -> Any:
+        """Draw rows, of the whole law or of its part that meets conditions.
+
+        Args:
+            n: number of rows.
+            given: by column a value, None for missing, a list of allowed values, or a condition of
+                `clarkia.codecs.conditions`.
+            where: conditions as text, ``"income = '>50K' and age between 30 and 40"``.
+            complete: fill the cells that come out missing, as `impute` does.
+            seed: row i is a function of the seed and i, whatever n.
+            num_steps: solver steps; by default one for each categorical position and eight more, at least 24.
+            guidance_scale: classifier-free guidance towards the conditions; 0 samples the law itself.
+            solver: by default DPM-Solver++(2M) in lock-step with masked sampling in random order.
+
+        Returns:
+            A frame of the kind that was fitted, with its columns and types.
+
+        Raises:
+            DataError: an unknown column, a value never seen, conditions that hardly any row meets.
+        """
+        batches = self.sample_batches(
+            n, given=given, where=where, complete=complete, seed=seed, num_steps=num_steps,
+            guidance_scale=guidance_scale, solver=solver,
+        )  # fmt: skip
+        tables = list(batches)
+        whole = pa.concat_tables(tables) if tables else self.codec_.schema.empty_table()
+        return from_arrow(whole, self._like)
+
+    def sample_batches(
+        self,
+        n: int,
+        *,
+        given: Mapping[str, Any] | None = None,
+        where: str | None = None,
+        complete: bool = False,
+        seed: int = 0,
+        num_steps: int | None = None,
+        guidance_scale: float = 0.0,
+        solver: samplers.Mixed | None = None,
+        rows_per_batch: int = ROWS_PER_EVALUATION,
+    ) -> Iterator[pa.Table]:
+        """The rows of `sample` as Arrow tables of at most `rows_per_batch` rows, made as they are asked for."""
+        check_is_fitted(self)
+        if n < 0:
+            raise DataError(f"n: expected zero or a positive number of rows, found {n}.")
+        conditions = queries.conditions(given, where)
+        clues = queries.clues(self.codec_, conditions)
+        return self._batches(n, clues, conditions, complete, seed, num_steps, guidance_scale, solver, rows_per_batch)
+
+    def _batches(
+        self, n, clues, conditions, complete, seed, num_steps, guidance_scale, solver, rows_per_batch
+    ) -> Iterator[pa.Table]:
+        def draw(source: RowBlocks, start: int) -> pa.Table:
+            known = queries.known_cells(clues, self.denoiser_, self.process_, self.codec_, source.rows, source)
+            state = self._draw(known, source, num_steps, guidance_scale if clues else 0.0, solver)
+            if complete:
+                state = self._completed(state, source, num_steps, solver)
+            uniforms = rand((source.rows, len(self.codec_.columns)), source).numpy()
+            return queries.stated(self.codec_.decode(state, uniforms, first_row=start), conditions)
+
+        for start in range(0, n, rows_per_batch):
+            rows = min(rows_per_batch, n - start)
+            with torch.no_grad():
+                yield queries.until_satisfied(
+                    lambda attempt: draw(RowBlocks(seed + (attempt << 32), start, rows), start),  # noqa: B023
+                    lambda table: self.codec_.satisfies(table, conditions),
+                )
+
+    def _draw(self, known, source, num_steps, guidance_scale=0.0, solver=None, denoiser=None) -> dict[str, Tensor]:
+        """Sample all cells but the known ones."""
+        values, mask = known
+        denoiser = denoiser or self.denoiser_
+        if guidance_scale:
+            free = unaware_of(denoiser, self.process_, mask)
+            denoiser = classifier_free(denoiser, guidance_scale, unconditional=free)
+        return samplers.sample(
+            denoiser,
+            self.process_,
+            num_samples=source.rows,
+            shape=self.codec_.space,
+            solver=solver or architecture.default_solver(),
+            num_steps=num_steps or architecture.default_steps(self.codec_.space),
+            known=(values, mask) if any(bool(cells.any()) for cells in mask.values()) else None,
+            generator=source,
+            dtype=torch.float32,
+        )
+
+    def _completed(self, state, source, num_steps, solver=None) -> dict[str, Tensor]:
+        """Draw the missing cells again, given the others and given that they are not missing."""
+        mask = map_blocks(lambda block: torch.ones(block.shape, dtype=torch.bool), state)
+        for column in self.codec_.columns:
+            if column.level is not None and column.missing is not None:
+                block, position = column.level
+                missing = state[block][:, position] == column.missing
+                mask[block][missing, position] = False
+                if column.residual is not None:
+                    mask["numeric"][missing, column.residual] = False
+        if all(bool(cells.all()) for cells in mask.values()):
+            return state
+        return self._draw((state, mask), source, num_steps, 0.0, solver, self._never_missing())
+
+    def _never_missing(self):
+        """The denoiser given that no cell is missing."""
+        forbidden = {
+            name: torch.zeros(len(block.counts), block.max_classes, dtype=torch.bool)
+            for name, block in self.codec_.space.blocks.items()
+            if isinstance(block, Categorical)
+        }
+        for column in self.codec_.columns:
+            if column.level is not None and column.missing is not None:
+                block, position = column.level
+                forbidden[block][position, column.missing] = True
+        return without_classes(self.denoiser_, forbidden)
+
+    # ------------------------------------------------------------------------------------ impute and score
+
+    def impute(
+        self, X: Any, *, seed: int = 0, num_steps: int | None = None, solver: samplers.Mixed | None = None
+    ) -> Any:
+        """Fill every empty cell by a draw from its law given the cells of its row that are there.
+
+        Args:
+            X: a frame with the model's columns; absent columns are filled whole.
+            seed: fixes the draws; another seed gives another imputation.
+            num_steps: solver steps, as in `sample`.
+            solver: as in `sample`.
+
+        Returns:
+            A frame of the same kind; cells that were there are unchanged bit for bit.
+
+        Raises:
+            DataError: a cell holds a value that was never seen, or a column has another type.
+        """
+        check_is_fitted(self)
+        table = to_arrow(X)
+        filled = []
+        for start in range(0, table.num_rows, ROWS_PER_EVALUATION):
+            part = table.slice(start, ROWS_PER_EVALUATION)
+            rng = np.random.default_rng([self.seed, start])
+            state = self.codec_.encode(part, rng, holes="fill", unseen="error")
+            values = tensors(state)
+            mask = {name: torch.from_numpy(cells) for name, cells in self.codec_.observed(part).items()}
+            source = RowBlocks(seed, start, part.num_rows)
+            with torch.no_grad():
+                drawn = self._draw((values, mask), source, num_steps, 0.0, solver, self._never_missing())
+            uniforms = rand((part.num_rows, len(self.codec_.columns)), source).numpy()
+            filled.append(queries.filled(part, self.codec_.decode(drawn, uniforms, first_row=start)))
+        whole = pa.concat_tables(filled) if filled else table
+        return from_arrow(whole, X)
+
+    def score_samples(self, X: Any, *, seed: int = 0, num_draws: int = 16) -> np.ndarray:
+        """The evidence lower bound on every row's log-density, in nats; the lowest rows are the most unusual.
+
+        Densities are per unit of real columns, probabilities for all others; missing cells count as what they are, and
+        keys and constants as nothing.
+
+        Args:
+            X: a frame with the model's columns.
+            seed: fixes the corruption draws.
+            num_draws: draws a row; the standard error falls with their square root.
+
+        Returns:
+            float64 (n,).
+
+        Raises:
+            DataError: a cell holds a value that was never seen, or a column is absent.
+        """
+        check_is_fitted(self)
+        table = to_arrow(X)
+        objective = architecture.objective(self.process_, self.codec_, 0.0)
+        scores = np.zeros(table.num_rows)
+        for start in range(0, table.num_rows, ROWS_PER_EVALUATION):
+            part = table.slice(start, ROWS_PER_EVALUATION)
+            state = self.codec_.encode(part, np.random.default_rng([seed, start]), unseen="error")
+            x0 = tensors(state)
+            source = RowBlocks(seed, start, part.num_rows)
+            with torch.no_grad():
+                bound = sum(objective.elbo(self.denoiser_, x0, source) for _ in range(num_draws)) / num_draws
+            # Residuals of levels without one are independent standard normal noise of our own making.
+            live = self.codec_.live(state)
+            noise = np.zeros(part.num_rows)
+            if "numeric" in state:
+                noise = np.where(live, 0.0, 0.5 * (math.log(2 * math.pi) + state["numeric"] ** 2)).sum(1)
+            scores[start : start + part.num_rows] = bound.numpy() + self.codec_.log_abs_det(state) + noise
+        return scores
+
+    def score(self, X: Any, y: None = None) -> float:
+        """Mean of `score_samples`: scikit-learn's score of a density."""
+        return float(self.score_samples(X).mean())
+
+    # ---------------------------------------------------------------------------------------------- files
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the model to one file.
+
+        Raises:
+            DataError: the path exists and `overwrite` is false, or cannot be written.
+        """
+        check_is_fitted(self)
+        codec, tables = self.codec_.to_files()
+        config = {
+            "parameters": self.get_params(),
+            "codec": codec,
+            "rows": self.n_rows_,
+            "columns": list(self.feature_names_in_),
+            "training": asdict(self.training_run_),
+            "frame": type(self._like).__module__.split(".")[0],
+        }
+        weights = self.denoiser_.state_dict()
+        files.write_model(path, kind="table", config=config, weights=weights, tables=tables, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> TableModel:
+        """Read a model that `save` wrote.
+
+        Raises:
+            DataError: the file is missing, damaged, altered, of another kind or made by a newer version.
+        """
+        return cls.from_parts(files.read_model(path), path)
+
+    @classmethod
+    def from_parts(cls, parts: files.ModelParts, path: str | os.PathLike[str]) -> TableModel:
+        """The model that the parts of a model file describe."""
+        try:
+            config = parts.config
+            model = cls(**config["parameters"])
+            architecture.check_options(model)
+            codec = TableCodec.from_files(config["codec"], parts.tables)
+            process, denoiser = architecture.build(codec.space, model)
+            denoiser.load_state_dict(parts.weights)
+            model.training_run_ = TrainingRun(**config["training"])
+            model._like = _empty_frame(config["frame"])
+            return model._fitted(codec, process, denoiser.eval(), config["rows"], config["columns"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise DataError(f"the model file {path} does not describe a table model; get a fresh copy") from error
+
+
+def _empty_frame(kind: str) -> Any:
+    """A frame of the kind that a model was fitted on, to make others like it."""
+    if kind == "polars":
+        import polars
+
+        return polars.DataFrame()
+    return pd.DataFrame() if kind == "pandas" else pa.table({})

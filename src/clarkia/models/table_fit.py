@@ -1,0 +1,80 @@
+"""Fitting a table's denoiser: coded rows, a split to choose weights on, the objective and the loop."""
+
+import os
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from clarkia import training
+from clarkia.codecs import TableCodec
+from clarkia.denoisers import Preconditioned
+from clarkia.models import architecture
+from clarkia.processes import Mixed
+from clarkia.random import generator
+from clarkia.spaces import num_rows, take_rows
+
+State = dict[str, Tensor]
+
+VALIDATION_DRAWS = 16_384
+"""Corrupted rows that a validation looks at, draws and rows together."""
+
+
+def encode(codec: TableCodec, table: pa.Table, seed: int) -> State:
+    """The coded rows of a table, compact: float32 residuals and int16 levels."""
+    state = codec.encode(table, np.random.default_rng(seed), dtype=np.int16)
+    compact = {name: array.astype(np.float32) if name == "numeric" else array for name, array in state.items()}
+    return {name: torch.from_numpy(array) for name, array in compact.items()}
+
+
+def tensors(state: dict[str, Any]) -> State:
+    """A coded state as the denoiser takes it: float32 residuals and int64 levels."""
+    parts = {name: torch.as_tensor(array) for name, array in state.items()}
+    return {name: part.float() if name == "numeric" else part.long() for name, part in parts.items()}
+
+
+def split_rows(state: State, share: float, seed: int) -> tuple[State, State | None]:
+    """Training and validation rows, split at random; no validation where its share is less than one row."""
+    rows = num_rows(state)
+    order = torch.randperm(rows, generator=generator(seed, rows))
+    held_out = min(int(rows * share), VALIDATION_DRAWS)
+    if held_out == 0:
+        return state, None
+    return take_rows(state, order[held_out:]), take_rows(state, order[:held_out])
+
+
+def fit_denoiser(
+    denoiser: Preconditioned,
+    process: Mixed,
+    codec: TableCodec,
+    train: State,
+    validation: State | None,
+    options: training.TrainingOptions,
+    subset_probability: float,
+    checkpoint: str | os.PathLike[str] | None,
+    resume: bool,
+    progress: Any,
+) -> training.TrainingRun:
+    """Train a denoiser in place and leave it with the weights of the best validation bound."""
+    objective = architecture.objective(process, codec, subset_probability)
+
+    def loss(module, batch, noise):
+        return objective(module, tensors(batch), noise)
+
+    def nats_per_row(module) -> float:
+        x0, noise = tensors(validation), generator(options.seed, 1)
+        draws = max(1, VALIDATION_DRAWS // num_rows(x0))
+        return -float(np.mean([objective.elbo(module, x0, noise).mean() for _ in range(draws)]))
+
+    return training.fit(
+        denoiser,
+        loss,
+        train,
+        options=options,
+        validate=None if validation is None else nats_per_row,
+        checkpoint=checkpoint,
+        resume=resume,
+        progress=progress,
+    )
