@@ -97,7 +97,7 @@ class MaskedKernel:
         """Log-probability of a state; minus infinity where a visible cell changed."""
         same = x_s == self.x_t
         stay = self.stay.double().expand(self.x_t.shape)
-        index = torch.where(same, 0, x_s).unsqueeze(-1)
+        index = torch.where(same, 0, x_s).clamp(max=self.log_probs.shape[-1] - 1).unsqueeze(-1)
         drawn = self.log_probs.double().gather(-1, index).squeeze(-1) + torch.log1p(-stay)
         impossible = torch.full_like(drawn, -torch.inf)
         return _per_row(

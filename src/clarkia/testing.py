@@ -1,0 +1,195 @@
+"""Checks of the library's contracts, for the processes, denoisers and solvers that users write themselves.
+
+Each check runs the object on data it is given and raises `AssertionError` with one sentence at the first broken
+promise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clarkia.random import generator
+from clarkia.spaces import State, map_blocks, num_rows, take_rows
+
+
+def check_process(process: Any, x0: State, *, seed: int = 0) -> None:
+    """Check a forward process on clean data.
+
+    Elements at t = 0 come back exactly, whether times are by row or by element; shapes and dtypes are kept; the prior
+    has them too; a kernel from t to t stays put; a kernel's own draw has a finite log-probability and its divergence
+    to itself is 0.
+
+    Args:
+        process: The process.
+        x0: At least 2 clean rows.
+        seed: Seed of the noise.
+    """
+    noise = generator(seed)
+    rows = num_rows(x0)
+    zero, half = torch.zeros(rows), torch.full((rows,), 0.5)
+    _same(process.corrupt(x0, zero, generator=noise), x0, "corrupt at t = 0 must return x0 exactly")
+    x_half = process.corrupt(x0, half, generator=noise)
+    _alike(x_half, x0, "corrupt")
+    shape = {name: block.shape[1:] for name, block in x0.items()} if isinstance(x0, dict) else x0.shape[1:]
+    _alike(process.prior(rows, shape, generator=noise), x0, "prior", dtypes=False)
+    if not isinstance(x0, dict):
+        observed = torch.rand(x0.shape, generator=noise) < 0.5
+        x_t = process.corrupt(x0, torch.where(observed, 0.0, 0.5), generator=noise)
+        _assert(bool((x_t == x0)[observed].all()), "elements at t = 0 must be returned exactly among noisy ones")
+    answer = _certain(process, x0)
+    _same(process.kernel(x_half, answer, half, half).sample(noise), x_half, "a kernel from t to t must stay put")
+    kernel = process.kernel(x_half, answer, half, 0.5 * half)
+    log_prob = kernel.log_prob(kernel.sample(noise))
+    _assert(log_prob.shape == (rows,) and log_prob.dtype == torch.float64, "log_prob must be float64 of shape (n,)")
+    _assert(bool(log_prob.isfinite().all()), "a kernel's own draw must have a finite log-probability")
+    _assert(bool((kernel.kl(kernel).abs() < 1e-9).all()), "a kernel's divergence to itself must be 0")
+
+
+def check_denoiser(
+    denoiser: Callable[..., Any], process: Any, x0: State, *, condition: Any = None, seed: int = 0
+) -> None:
+    """Check a denoiser under a process.
+
+    Predictions have the right shape, are finite, and log-probabilities are normalised, with no mass on impossible
+    classes and one-hot at visible cells; elements at t = 0 are predicted as they are; times may differ by element; a
+    row's answer does not depend on the rows beside it.
+
+    Args:
+        denoiser: The denoiser, in evaluation mode where it is a network.
+        process: The process it was made for.
+        x0: At least 2 clean rows.
+        condition: Passed to the denoiser where not None.
+        seed: Seed of the noise.
+    """
+    noise = generator(seed)
+    rows = num_rows(x0)
+    given = () if condition is None else (condition,)
+    floats = [block.dtype for block in _blocks(x0).values() if block.is_floating_point()]
+    dtype = floats[0] if floats else torch.get_default_dtype()
+    by_row = torch.linspace(0, 1, rows, dtype=dtype)
+    cells = {
+        name: torch.where(torch.rand(block.shape, generator=noise) < 0.3, 0.0, 0.7).to(dtype)
+        for name, block in _blocks(x0).items()
+    }
+    by_cell: Any = cells if isinstance(x0, dict) else cells[""]
+    with torch.no_grad():
+        for t in (by_row, by_cell):
+            x_t = process.corrupt(x0, t, generator=noise)
+            prediction = denoiser(x_t, t, *given)
+            for name, block in _blocks(x_t).items():
+                part = process.blocks[name] if isinstance(x0, dict) else process
+                answer = _blocks(prediction).get(name)
+                time = t[name] if isinstance(t, Mapping) else t
+                _check_answer(answer, block, time.reshape(*time.shape, *(1,) * (block.ndim - time.ndim)), part, name)
+        if condition is None:
+            few = slice(0, max(1, rows // 2))
+            t_few = {name: time[few] for name, time in cells.items()} if isinstance(x0, dict) else by_cell[few]
+            alone = denoiser(take_rows(x_t, few), t_few)
+            for name, block in _blocks(alone).items():
+                close = torch.allclose(block.exp(), _blocks(prediction)[name][few].exp(), rtol=1e-3, atol=1e-5)
+                _assert(close, f"{_label(name)}: a row's prediction must not depend on the rows beside it")
+
+
+def check_solver(solver: Any, process: Any, denoiser: Callable[..., Any], x0: State, *, seed: int = 0) -> None:
+    """Check a solver on a process and a denoiser.
+
+    A step keeps shapes and dtypes; a step of no length changes nothing; elements at t = 0 stay exactly as they are;
+    the step to 0 leaves no mask; nothing is kept on the solver.
+
+    Args:
+        solver: The solver.
+        process: A process it is made for.
+        denoiser: A denoiser of that process.
+        x0: At least 2 clean rows.
+        seed: Seed of the noise.
+    """
+    noise = generator(seed)
+    rows = num_rows(x0)
+    before = repr(vars(solver)) if hasattr(solver, "__dict__") else ""
+    t, s, zero = (torch.full((rows,), level, dtype=torch.float64) for level in (0.8, 0.4, 0.0))
+    x_t = process.corrupt(x0, t, generator=noise)
+    carry = solver.init(x_t, process, noise)
+    same, _ = solver.step(denoiser, process, x_t, t, t, carry, noise)
+    _close(same, x_t, "a step of no length must change nothing")
+    x_s, carry = solver.step(denoiser, process, x_t, t, s, carry, noise)
+    _alike(x_s, x_t, "step")
+    end, _ = solver.step(denoiser, process, x_s, s, zero, carry, noise)
+    for name, block in _blocks(end).items():
+        if not block.is_floating_point():
+            part = process.blocks[name] if isinstance(x0, dict) else process
+            _assert(not bool(part.is_masked(block).any()), f"{_label(name)}: the step to time 0 must leave no mask")
+    observed = t * (torch.arange(rows) % 2)
+    x_t = process.corrupt(x0, observed, generator=noise)
+    x_s, _ = solver.step(denoiser, process, x_t, observed, 0.5 * observed, solver.init(x_t, process, noise), noise)
+    _same(
+        take_rows(x_s, slice(0, None, 2)), take_rows(x_t, slice(0, None, 2)), "elements at t = 0 must stay as they are"
+    )
+    _assert(before == (repr(vars(solver)) if before else ""), "a solver must keep nothing on itself")
+
+
+def _check_answer(answer: Any, x_t: Tensor, t: Tensor, process: Any, name: str) -> None:
+    label = _label(name)
+    _assert(isinstance(answer, Tensor), f"{label}: the prediction must be a tensor")
+    if x_t.is_floating_point():
+        _assert(answer.shape == x_t.shape, f"{label}: x0_hat must have shape {tuple(x_t.shape)}")
+        _assert(bool(answer.isfinite().all()), f"{label}: x0_hat must be finite")
+        observed = (t == 0).expand(x_t.shape)
+        _assert(bool((answer == x_t)[observed].all()), f"{label}: x0_hat must be x_t at t = 0")
+        return
+    _assert(answer.shape == (*x_t.shape, process.max_classes), f"{label}: log-probabilities must be (n, ..., K_max)")
+    _assert(not bool(answer.isnan().any()), f"{label}: log-probabilities must not be NaN")
+    total = answer.double().exp().sum(-1)
+    _assert(bool((total - 1).abs().max() < 1e-4), f"{label}: log-probabilities must be normalised")
+    impossible = torch.arange(process.max_classes) >= process.mask_state().unsqueeze(-1)
+    _assert(
+        bool((answer == -torch.inf)[impossible.expand(answer.shape)].all()), f"{label}: impossible classes need -inf"
+    )
+    visible = ~process.is_masked(x_t)
+    at_class = answer.gather(-1, torch.where(visible, x_t, 0).unsqueeze(-1)).squeeze(-1)
+    _assert(bool((at_class == 0)[visible].all()), f"{label}: visible cells must be one-hot")
+
+
+def _certain(process: Any, x0: State) -> Any:
+    """The prediction that knows the clean data, a little softened at masked cells."""
+    if isinstance(x0, dict):
+        return {name: _certain(process.blocks[name], block) for name, block in x0.items()}
+    if x0.is_floating_point():
+        return x0
+    logits = torch.zeros(*x0.shape, process.max_classes, dtype=torch.float64)
+    return process.log_probs(logits, process.mask_state().expand(x0.shape))
+
+
+def _blocks(state: Any) -> dict[str, Any]:
+    return dict(state) if isinstance(state, Mapping) else {"": state}
+
+
+def _label(name: str) -> str:
+    return f"block {name!r}" if name else "prediction"
+
+
+def _alike(state: Any, like: State, what: str, *, dtypes: bool = True) -> None:
+    for name, block in _blocks(like).items():
+        found = _blocks(state).get(name)
+        if not isinstance(found, Tensor):
+            raise AssertionError(f"{what} must return {_label(name)}.")
+        _assert(found.shape == block.shape, f"{what} must keep the shape of {_label(name)}")
+        _assert(not dtypes or found.dtype == block.dtype, f"{what} must keep the dtype of {_label(name)}")
+
+
+def _same(state: Any, like: State, promise: str) -> None:
+    _alike(state, like, promise)
+    _assert(all(torch.equal(_blocks(state)[name], block) for name, block in _blocks(like).items()), promise)
+
+
+def _close(state: Any, like: State, promise: str) -> None:
+    equal = map_blocks(lambda a, b: torch.isclose(a, b, rtol=1e-5, atol=1e-6).all(), state, like)
+    _assert(all(bool(block) for block in _blocks(equal).values()), promise)
+
+
+def _assert(promise_kept: bool, promise: str) -> None:
+    if not promise_kept:
+        raise AssertionError(promise + ".")
