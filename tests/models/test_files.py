@@ -157,7 +157,7 @@ def test_files_that_are_no_model_files(tmp_path):
             read_model(tmp_path / "file")
     with zipfile.ZipFile(tmp_path / "zip", "w") as archive:
         archive.writestr("hello.txt", "hello")
-    with pytest.raises(DataError, match=r"is not a clarkia model file: it has no model\.json"):
+    with pytest.raises(DataError, match=r"is not a clarkia model file: it has no single model\.json"):
         read_model(tmp_path / "zip")
 
 
@@ -212,9 +212,11 @@ def test_undeclared_and_missing_members_are_refused(path):
 
 @pytest.mark.parametrize("name", ["model.json", "weights.safetensors"])
 def test_duplicate_members_are_refused(path, name):
+    with zipfile.ZipFile(path) as archive:
+        data = archive.read(name)
     with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(name, b"{}")
-    with pytest.raises(DataError):
+        archive.writestr(name, data)
+    with pytest.raises(DataError, match=r"its members are not those|it has no single model\.json"):
         read_model(path)
 
 
@@ -276,16 +278,36 @@ def test_weights_that_claim_what_is_not_there_are_refused(path, data):
         read_model(path)
 
 
-def compressed_arrow(codec):
+def stream(table, compression=None):
     sink = io.BytesIO()
-    table = pa.table({"value": pa.array(["zero"] * 10**5).dictionary_encode(), "x": pa.array([0] * 10**5)})
-    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=codec)) as writer:
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
         writer.write_table(table)
     return sink.getvalue()
 
 
-@pytest.mark.parametrize("data", [compressed_arrow("zstd"), compressed_arrow("lz4"), b"", b"\x00" * 100])
-def test_tables_that_are_compressed_or_no_tables_are_refused(path, data):
+def broken_text():
+    """A string column whose offsets run backwards."""
+    offsets = pa.py_buffer(struct.pack("<4i", 0, 3, 1, 6))
+    array = pa.Array.from_buffers(pa.string(), 3, [None, offsets, pa.py_buffer(b"abcdef")])
+    return stream(pa.table({"text": array}))
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lz4"])
+@pytest.mark.parametrize("words", [pa.array(["zero"] * 999).dictionary_encode(), pa.array([0] * 999)])
+def test_compressed_tables_are_refused(words, compression):
+    table = pa.table({"value": words})
+    assert table_from_bytes(stream(table)).equals(table)
+    with pytest.raises(ValueError, match="compressed Arrow data may claim any size"):
+        table_from_bytes(stream(table, compression))
+
+
+def test_a_table_of_endless_nothing_is_refused():
+    with pytest.raises(ValueError, match="claims more rows than it has bits"):
+        table_from_bytes(stream(pa.table({"nothing": pa.nulls(10**9)})))
+
+
+@pytest.mark.parametrize("data", [broken_text(), b"", b"\x00" * 100, stream(TABLES["levels"])[:-100]])
+def test_tables_that_are_none_are_refused(path, data):
     replace_member(path, "tables/levels.arrow", data)
     with pytest.raises(DataError, match=r"its part tables/levels\.arrow cannot be read"):
         read_model(path)

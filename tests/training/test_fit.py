@@ -158,6 +158,21 @@ def test_the_best_averaged_weights_are_kept():
     assert {"square", "size", "gradient norm", "seconds", "validation"} <= summary.history[0].keys()
 
 
+def test_patience_carries_over(tmp_path):
+    values = {10: 3.0, 20: 1.0, 30: 2.0, 40: 1.5, 50: 0.5}
+    options = TrainingOptions(**{**toy.OPTIONS, "validate_every": 10, "patience": 2})
+
+    def run(objective, done):
+        scripted = (value for step, value in values.items() if step > done)
+        arguments = {"options": options, "checkpoint": tmp_path / "checkpoint", "resume": True, "progress": False}
+        return fit(toy.module(), objective, toy.data(), validate=lambda _: next(scripted), **arguments)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(interrupted_at(36), done=0)
+    summary = run(toy.loss, done=30)
+    assert (summary.stopped, summary.steps, summary.best_step, summary.best_validation) == ("patience", 40, 20, 1.0)
+
+
 def test_training_learns_and_reports():
     statuses = []
     summary = toy.run(None, max_steps=400, validate_every=100, progress=statuses.append)[1]

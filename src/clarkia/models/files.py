@@ -159,7 +159,7 @@ def _read_archive(path: Path, archive: zipfile.ZipFile, size: int) -> ModelParts
 def _read_manifest(path: Path, archive: zipfile.ZipFile, infos: list[zipfile.ZipInfo]) -> dict[str, Any]:
     found = [info for info in infos if info.filename == MANIFEST]
     if len(found) != 1:
-        raise DataError(f"{path} is not a clarkia model file: it has no {MANIFEST}")
+        raise DataError(f"{path} is not a clarkia model file: it has no single {MANIFEST}")
     if found[0].compress_type != zipfile.ZIP_STORED or found[0].file_size > _MAX_MANIFEST_BYTES:
         raise _damaged(path, f"{MANIFEST} is compressed or too large")
     try:
