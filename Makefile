@@ -45,7 +45,7 @@ format: install
 	$(BIN)/ruff format .
 
 docs: install
-	$(BIN)/python -m clarkia.cite > docs/methods.md.partial
+	$(BIN)/python -c 'from clarkia.cite import page; print(page(), end="")' > docs/methods.md.partial
 	mv docs/methods.md.partial docs/methods.md
 
 clean:

@@ -1,0 +1,124 @@
+"""The registry of methods: which paper, which public name, which test proves it, which figure shows it."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+TABDIFF = ("TabDiff: a Mixed-type Diffusion Model for Tabular Data Generation", 2024)
+EDM = ("Elucidating the Design Space of Diffusion-Based Generative Models", 2022)
+DPM_SOLVER_PP = ("DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models", 2022)
+DDIM = ("Denoising Diffusion Implicit Models", 2021)
+SCORE_SDE = ("Score-Based Generative Modeling through Stochastic Differential Equations", 2021)
+RECTIFIED_FLOW = ("Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified Flow", 2022)
+MDLM = ("Simple and Effective Masked Diffusion Language Models", 2024)
+MD4 = ("Simplified and Generalized Masked Diffusion for Discrete Data", 2024)
+CLASSIFIER_FREE = ("Classifier-Free Diffusion Guidance", 2022)
+ANY_SUBSET = ("All-in-one Simulation-based Inference", 2024)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One published idea and where it lives.
+
+    Attributes:
+        title: of the paper.
+        year: in which it first appeared.
+        kind: what the idea is here: process, schedule, denoiser, objective, solver, guidance, measure.
+        public_name: the dotted name that implements it.
+        proof: the test that proves it, as file::function.
+        figure: the recorded benchmark that shows its claim, or an empty string.
+    """
+
+    title: str
+    year: int
+    kind: str
+    public_name: str
+    proof: str
+    figure: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.title} ({self.year})"
+
+
+METHODS = (
+    Method(*TABDIFF, "solver", "clarkia.samplers.Mixed",
+           "tests/exact/test_mixed_sampling.py::test_tabdiff_sampler_has_its_published_defect_and_no_other"),
+    Method(*TABDIFF, "objective", "clarkia.objectives.MixedDenoising",
+           "tests/exact/test_mixed_objective.py::test_mixed_bound_is_the_log_density_within_its_standard_error"),
+    Method(*TABDIFF, "schedule", "clarkia.schedules.LearnedPowerMean",
+           "tests/exact/test_schedule_values.py::test_learned_schedules_start_where_tabdiff_does"),
+    Method(*TABDIFF, "schedule", "clarkia.schedules.LearnedPolynomialMask",
+           "tests/exact/test_mixed_objective.py::test_schedule_gradient_is_that_of_the_expected_loss"),
+    Method(*EDM, "process", "clarkia.processes.VarianceExploding",
+           "tests/exact/test_gaussian_algebra.py::test_the_score_is_the_gradient_of_the_noisy_log_density"),
+    Method(*EDM, "denoiser", "clarkia.denoisers.Preconditioned",
+           "tests/exact/test_schedule_values.py::test_the_weighted_loss_of_a_normal_column_is_one_at_every_noise_level"),
+    Method(*EDM, "solver", "clarkia.samplers.Heun",
+           "tests/exact/test_solver_order.py::test_convergence_order"),
+    Method(*DPM_SOLVER_PP, "solver", "clarkia.samplers.DPMSolverPP",
+           "tests/exact/test_solver_order.py::test_the_stochastic_solver_has_second_weak_order"),
+    Method(*DDIM, "solver", "clarkia.samplers.Euler",
+           "tests/exact/test_solver_order.py::test_the_same_grid_of_ratios_gives_the_same_path_under_any_process"),
+    Method(*SCORE_SDE, "process", "clarkia.processes.VariancePreserving",
+           "tests/exact/test_gaussian_algebra.py::test_the_stochastic_kernel_is_bayes_rule"),
+    Method(*RECTIFIED_FLOW, "process", "clarkia.processes.RectifiedFlow",
+           "tests/exact/test_solver_order.py::test_euler_on_rectified_flow_is_euler_in_time"),
+    Method(*MDLM, "process", "clarkia.processes.Masked",
+           "tests/exact/test_masked_algebra.py::test_the_kernel_is_the_posterior_by_enumeration"),
+    Method(*MDLM, "solver", "clarkia.samplers.Ancestral",
+           "tests/exact/test_masked_algebra.py::test_independent_order_samples_the_textbook_law"),
+    Method(*MD4, "objective", "clarkia.objectives.MixedDenoising",
+           "tests/exact/test_mixed_objective.py::test_masked_bound_is_the_log_probability_of_every_cell_by_enumeration"),
+    Method(*CLASSIFIER_FREE, "guidance", "clarkia.guidance.classifier_free",
+           "tests/exact/test_guidance_values.py::test_guided_sampling_of_one_category"),
+    Method(*ANY_SUBSET, "conditioning", "clarkia.samplers.sample",
+           "tests/exact/test_conditional_sampling.py::test_a_bivariate_normal_given_one_of_its_numbers"),
+)  # fmt: skip
+
+
+def methods() -> tuple[Method, ...]:
+    """All the methods of the library, each with its paper, its proof and its figure."""
+    return METHODS
+
+
+def cite(obj: Any) -> tuple[Method, ...]:
+    """The methods behind an object.
+
+    Args:
+        obj: a class or function of the library, an instance of one of its classes, or the dotted name of one.
+
+    Returns:
+        Its entries in the registry, none if it implements no published method; `str` of one is its title and year.
+    """
+    if isinstance(obj, str):
+        return tuple(method for method in METHODS if method.public_name == obj)
+    candidates = (obj, type(obj))
+    names = {getattr(candidate, "__name__", None) for candidate in candidates}
+    near = [method for method in METHODS if method.public_name.rpartition(".")[2] in names]
+    return tuple(method for method in near if any(resolve(method.public_name) is one for one in candidates))
+
+
+def resolve(public_name: str) -> Any:
+    """The object that a dotted name stands for."""
+    module, _, name = public_name.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def page() -> str:
+    """The registry as a page of Markdown."""
+    lines = [
+        "# Methods",
+        "",
+        "Every published method in clarkia, the name that implements it, the test that proves it and, where there is",
+        "one, the recorded benchmark that shows its claim. This page is written by `make docs` from the registry in",
+        "`src/clarkia/cite.py`; `clarkia methods` prints the same table.",
+        "",
+        "| Paper | Year | Kind | Name | Proof | Figure |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for method in METHODS:
+        proof = f"[{method.proof.partition('::')[2]}](../{method.proof.partition('::')[0]})"
+        figure = f"[{method.figure.rpartition('/')[2]}](../{method.figure})" if method.figure else ""
+        cells = (method.title, str(method.year), method.kind, f"`{method.public_name}`", proof, figure)
+        lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
+    return "\n".join(lines) + "\n"
