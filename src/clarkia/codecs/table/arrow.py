@@ -27,14 +27,14 @@ _LARGEST_REAL = 1e300
 
 
 def one_chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """Return a column as one contiguous array (dictionaries unified)."""
-    if isinstance(column, pa.Array):
-        return column
-    if column.num_chunks == 1:
-        return column.chunk(0)
-    if pt.is_dictionary(column.type):
-        column = column.unify_dictionaries()
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    """Return a column as one contiguous array (dictionaries unified, views as plain text or bytes)."""
+    if isinstance(column, pa.ChunkedArray):
+        if pt.is_dictionary(column.type) and column.num_chunks > 1:
+            column = column.unify_dictionaries()
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    if pt.is_string_view(column.type):
+        return column.cast(pa.large_string())
+    return column.cast(pa.large_binary()) if pt.is_binary_view(column.type) else column
 
 
 def is_missing(array: pa.Array) -> Mask:
@@ -186,19 +186,17 @@ def natural_units(kind: pa.DataType) -> list[int]:
 
 
 def convert(name: str, array: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Return a column in another type, exactly.
+    """Return a column in another type, exactly; a dictionary type stands for the type of its values.
 
     Raises:
         DataError: a cell does not convert; the message names the column, the row and the value.
     """
     if array.type == kind:
         return array
-    if pt.is_dictionary(kind):
-        values = convert(name, array.dictionary_decode() if pt.is_dictionary(array.type) else array, kind.value_type)
-        return values.dictionary_encode().cast(kind)
+    kind = kind.value_type if pt.is_dictionary(kind) else kind
     if pt.is_dictionary(array.type):
         array = array.dictionary_decode()
-    if pt.is_floating(array.type):  # NaN has no place outside of floats
+    if pt.is_floating(array.type) and not pt.is_floating(kind):  # NaN has no place outside of floats
         array = pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
     try:
         return array.cast(kind)
@@ -209,6 +207,6 @@ def convert(name: str, array: pa.Array, kind: pa.DataType) -> pa.Array:
             cell.cast(kind)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             raise DataError(
-                f"Column {name!r}, row {row + 1}: {cell.as_py()!r} ({array.type}) is no {kind} as in training."
+                f"Column {name!r}, row {row + 1}: {cell.as_py()!r} is no {kind}, which the column held in training."
             ) from None
-    raise DataError(f"Column {name!r} has the type {array.type}, which does not convert to {kind} as in training.")
+    raise DataError(f"Column {name!r} has the type {array.type}, but held {kind} in training; convert it.")

@@ -80,7 +80,7 @@ class CategoryCoding:
 
     def decode(self, levels: Levels, missing: Mask | None, uniforms: Floats | None) -> pa.Array:
         """Return the cells of classes; rare ones are drawn from their training frequencies with ``uniforms``."""
-        if self.rare is not None:
+        if self.rare is not None and uniforms is not None:
             rare = np.flatnonzero(levels == self.rare)
             levels = levels.copy()
             levels[rare] += np.searchsorted(self._rare_edges, uniforms[rare], side="right")
@@ -96,14 +96,8 @@ class CategoryCoding:
 
 
 def plain(array: pa.Array) -> pa.Array:
-    """Return the values behind a dictionary array, or the array itself; view types become their plain types."""
-    if pt.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if pt.is_string_view(array.type):
-        return array.cast(pa.large_string())
-    if pt.is_binary_view(array.type):
-        return array.cast(pa.large_binary())
-    return array
+    """Return the values behind a dictionary array, or the array itself."""
+    return array.dictionary_decode() if pt.is_dictionary(array.type) else array
 
 
 def fit_category(array: pa.Array, options: CodingOptions) -> CategoryCoding:

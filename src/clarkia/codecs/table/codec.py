@@ -274,7 +274,8 @@ class TableCodec:
                 if draws is None and isinstance(coding, CategoryCoding) and coding.rare is not None:
                     draws = np.random.default_rng([first_row, index]).random(num_rows)
                 cells.append(decode_column(column, coding, arrays, num_rows, draws))
-        return pa.Table.from_arrays(cells, schema=self.schema)
+        views = [cell.cast(field.type) for cell, field in zip(cells, self.schema, strict=True)]
+        return pa.Table.from_arrays(views, schema=self.schema)
 
     def live(self, state: Mapping[str, Any]) -> NDArray[np.bool_]:
         """Return which residual cells matter: those whose level is a group, ``(n, d)``."""
