@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from clarkia.measures.features import plain, tree_matrix
 from clarkia.measures.intervals import Interval, mean_interval
-from clarkia.measures.rows import MixedRows
+from clarkia.measures.rows import MixedRows, stream
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ def c2st(real: Any, synthetic: Any, *, model: str = "boosting", folds: int = 5, 
         share[zeros] = 1 - placements(scores[zeros], scores[ones])
         fold_aucs.append(float(share[ones].mean()))
     auc = float(np.mean(fold_aucs))
-    rng = np.random.default_rng(seed)
+    rng = stream(seed, "c2st")
     # First-order bootstrap over both sets: the deviations of the two groups' mean placements add.
     spread = mean_interval(share[labels == 1] - auc, share[labels == 0] - auc, rng=rng)
     return TwoSampleTest(

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from clarkia.measures.intervals import Interval, recentred
+from clarkia.measures.neighbours import TIE, nearest
 from clarkia.measures.rows import as_columns
 
 LEVELS = 30
-# Distances found through dot products and through differences differ by rounding; closer values are equal.
-TIE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +25,9 @@ class Fidelity:
             synthetic one.
         authenticity: Share of synthetic points that are farther from their nearest real point than that point is
             from its nearest other real point; a memorised point is not authentic. Fresh data scores about one half.
-        inside: For every synthetic point, the smallest level whose ball holds it, as a number of levels, shape (m,).
-        covered: For every real point, whether a synthetic one is nearer than the nearest other real one, shape (n,).
+        inside: For every synthetic point, the index of the smallest of the 30 balls that holds it, 30 for none, (m,).
+        covered: For every real point, the same of its nearest synthetic point among the balls around the synthetic
+            mean, 30 where the nearest other real point is nearer, shape (n,).
         authentic: For every synthetic point, whether it is authentic, shape (m,).
         rows: Numbers of real and synthetic points.
     """
@@ -35,39 +36,31 @@ class Fidelity:
     beta_recall: float
     authenticity: float
     inside: Int64[np.ndarray, " m"]
-    covered: Float64[np.ndarray, " n"]
+    covered: Int64[np.ndarray, " n"]
     authentic: Float64[np.ndarray, " m"]
     rows: tuple[int, int]
 
 
-def nearest(queries: np.ndarray, points: np.ndarray, *, exclude_self: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Euclidean distance and index of the nearest point of every query, in chunks.
+def level_score(reached: np.ndarray) -> float:
+    """Agreement of "share of points within level alpha" with alpha: 1 minus its mean gap relative to the mean alpha.
 
     Args:
-        queries: Shape (n, d), finite.
-        points: Shape (m, d), finite.
-        exclude_self: The queries are the points, and a point is not its own neighbour.
-
-    Returns:
-        Distances recomputed from differences, so exact copies are at 0 exactly, and indices; both of shape (n,).
+        reached: For every point the index of its level in a grid of 30 levels from 0 to 1, 30 for none, shape (n,).
     """
-    from sklearn.neighbors import NearestNeighbors
-
-    # Trees win in few dimensions only; elsewhere chunked products, in single precision as indices are all we keep.
-    tree = points.shape[1] <= 8
-    points_, queries_ = (points, queries) if tree else (points.astype(np.float32), queries.astype(np.float32))
-    search = NearestNeighbors(n_neighbors=2 if exclude_self else 1, algorithm="kd_tree" if tree else "brute")
-    index = search.fit(points_).kneighbors(queries_, return_distance=False)
-    if exclude_self:
-        own = np.arange(len(queries))
-        index = np.where(index[:, 0] == own, index[:, 1], index[:, 0])
-    else:
-        index = index[:, 0]
-    return np.sqrt(((queries - points[index]) ** 2).sum(1)), index
+    return float(_scores(np.bincount(reached, minlength=LEVELS + 1)))
 
 
-def _curve_score(curve: np.ndarray, levels: np.ndarray) -> float:
-    return float(1 - np.abs(levels - curve).sum() / levels.sum())
+def _scores(counts: np.ndarray) -> np.ndarray:
+    """Level scores from the number of points first reached at every level, over leading axes."""
+    levels = np.linspace(0, 1, LEVELS)
+    curve = np.cumsum(counts[..., :LEVELS], -1) / counts.sum(-1, keepdims=True)
+    return 1 - np.abs(levels - curve).sum(-1) / levels.sum()
+
+
+def level_interval(reached: np.ndarray, rng: np.random.Generator, draws: int = 1000) -> Interval:
+    """Bootstrap interval of ``level_score`` over the points."""
+    shares = np.bincount(reached, minlength=LEVELS + 1) / len(reached)
+    return recentred(level_score(reached), _scores(rng.multinomial(len(reached), shares, size=draws))).clip(-1, 1)
 
 
 def _levels_reached(radii: np.ndarray, distances: np.ndarray) -> np.ndarray:
@@ -75,7 +68,7 @@ def _levels_reached(radii: np.ndarray, distances: np.ndarray) -> np.ndarray:
     return np.searchsorted(radii * (1 + TIE), distances, "left")
 
 
-def fidelity(real: Any, synthetic: Any) -> Fidelity:
+def fidelity_scores(real: Any, synthetic: Any) -> Fidelity:
     """Alpha-precision, beta-recall and authenticity of synthetic points.
 
     Args:
@@ -100,15 +93,13 @@ def fidelity(real: Any, synthetic: Any) -> Fidelity:
     to_real, owner = nearest(synthetic, real)
     authentic = to_real > between_real[owner] * (1 + TIE)
 
-    grid = np.arange(LEVELS)
-    precision = np.searchsorted(np.sort(inside), grid, "right") / len(synthetic)
-    recall = np.searchsorted(np.sort(reached[near]), grid, "right") / len(real)
+    covered = np.where(near, reached, LEVELS)
     return Fidelity(
-        alpha_precision=_curve_score(precision, levels),
-        beta_recall=_curve_score(recall, levels),
+        alpha_precision=level_score(inside),
+        beta_recall=level_score(covered),
         authenticity=float(authentic.mean()),
         inside=inside,
-        covered=near.astype(np.float64),
+        covered=covered,
         authentic=authentic.astype(np.float64),
         rows=(len(real), len(synthetic)),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64
 from scipy import stats
 
 LEVEL = 0.95
@@ -23,11 +22,6 @@ class Interval:
         return Interval(float(np.clip(self.low, low, high)), float(np.clip(self.high, low, high)))
 
 
-def bootstrap_counts(n: int, draws: int, rng: np.random.Generator) -> Int64[np.ndarray, "draws n"]:
-    """How often each of ``n`` rows occurs in each of ``draws`` resamples of ``n`` rows with replacement."""
-    return rng.multinomial(n, np.full(n, 1.0 / n), size=draws)
-
-
 def recentred(value: float, draws: np.ndarray, level: float = LEVEL) -> Interval:
     """Interval of a distance from its bootstrap draws, moved so that the draws' mean lies on the value.
 
@@ -40,11 +34,13 @@ def recentred(value: float, draws: np.ndarray, level: float = LEVEL) -> Interval
         level: Coverage.
     """
     draws = draws[~np.isnan(draws)]
-    if not len(draws):
-        return Interval(np.nan, np.nan)
-    tail = (1 - level) / 2
-    low, high = np.quantile(draws - draws.mean() + value, [tail, 1 - tail])
-    return Interval(float(low), float(high))
+    return percentile_interval(draws - draws.mean() + value if len(draws) else draws, level)
+
+
+def normal_interval(value: float, draws: np.ndarray, level: float = LEVEL) -> Interval:
+    """Interval around the value with the spread of a few bootstrap draws, shape (draws,)."""
+    half = float(stats.norm.ppf((1 + level) / 2) * np.nanstd(draws, ddof=1))
+    return Interval(value - half, value + half)
 
 
 def mean_interval(*groups: np.ndarray, rng: np.random.Generator, draws: int = 1000, level: float = LEVEL) -> Interval:
@@ -63,8 +59,7 @@ def mean_interval(*groups: np.ndarray, rng: np.random.Generator, draws: int = 10
             total += rng.multinomial(len(terms), counts / len(terms), size=draws) @ values / len(terms)
         else:
             total += [terms[rng.integers(len(terms), size=len(terms))].mean() for _ in range(draws)]
-    low, high = np.quantile(total, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high))
+    return percentile_interval(total, level)
 
 
 def rate_interval(hits: int, n: int, level: float = LEVEL) -> Interval:
@@ -77,6 +72,10 @@ def rate_interval(hits: int, n: int, level: float = LEVEL) -> Interval:
     return Interval(float(low), float(high))
 
 
-def stacked_quantiles(draws: Float64[np.ndarray, "draws k"], level: float = LEVEL) -> np.ndarray:
-    """Lower and upper quantiles of every column of bootstrap draws, shape (2, k)."""
-    return np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+def percentile_interval(draws: np.ndarray, level: float = LEVEL) -> Interval:
+    """Plain percentile interval of bootstrap draws, shape (draws,); NaN draws are left out."""
+    draws = draws[~np.isnan(draws)]
+    if not len(draws):
+        return Interval(np.nan, np.nan)
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))

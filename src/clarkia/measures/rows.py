@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,6 +87,36 @@ class MixedRows:
     def permuted_columns(self, rng: np.random.Generator) -> MixedRows:
         """Return the rows with every column permuted on its own: same marginals, no dependence."""
         return MixedRows(rng.permuted(self.numeric, axis=0), rng.permuted(self.categorical, axis=0))
+
+
+@dataclass(frozen=True)
+class Target:
+    """One column of mixed rows, to be predicted: its position among the numeric or among the categorical columns."""
+
+    position: int
+    numeric: bool = False
+
+    def values(self, rows: MixedRows) -> np.ndarray:
+        """Return the column: float64 with NaN or int64 with -1 for missing."""
+        return (rows.numeric if self.numeric else rows.categorical)[:, self.position]
+
+    def features(self, rows: MixedRows) -> MixedRows:
+        """Return the rows without the column."""
+        return rows.without(numeric=self.position) if self.numeric else rows.without(categorical=self.position)
+
+    def split(self, rows: MixedRows) -> tuple[MixedRows, np.ndarray]:
+        """Return the feature rows and the target values, without rows whose target is missing."""
+        values = self.values(rows)
+        known = ~np.isnan(values) if self.numeric else values >= 0
+        return self.features(rows)[known], values[known]
+
+
+def stream(seed: int, purpose: str) -> np.random.Generator:
+    """Make a generator of its own for every purpose.
+
+    A plain ``default_rng(seed)`` would repeat the draws of a user who split the data with the same seed.
+    """
+    return np.random.default_rng([seed, zlib.crc32(purpose.encode())])
 
 
 def concatenate(parts: Sequence[MixedRows]) -> MixedRows:

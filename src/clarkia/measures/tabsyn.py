@@ -10,27 +10,12 @@ import numpy as np
 
 from clarkia.measures.detection import TwoSampleTest, c2st, detection_score
 from clarkia.measures.features import min_max
-from clarkia.measures.fidelity import Fidelity, fidelity
+from clarkia.measures.fidelity import Fidelity, fidelity_scores
 from clarkia.measures.marginals import shape_errors
 from clarkia.measures.pairs import mean_pair, trend_errors
 from clarkia.measures.privacy import closer_share, closest_record_distances
-from clarkia.measures.rows import MixedRows, subsample
+from clarkia.measures.rows import MixedRows, Target, stream, subsample
 from clarkia.measures.utility import Predictor, macro_auc, rmse, train_and_test
-
-
-@dataclass(frozen=True)
-class Target:
-    """The column to predict: its position among the numeric or among the categorical columns."""
-
-    position: int
-    numeric: bool = False
-
-    def split(self, rows: MixedRows) -> tuple[MixedRows, np.ndarray]:
-        """Return the feature rows and the target values, without rows whose target is missing."""
-        values = (rows.numeric if self.numeric else rows.categorical)[:, self.position]
-        known = ~np.isnan(values) if self.numeric else values >= 0
-        features = rows.without(numeric=self.position) if self.numeric else rows.without(categorical=self.position)
-        return features[known], values[known]
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +89,7 @@ def equal_halves_closer(
     real: MixedRows, holdout: MixedRows, synthetic: MixedRows, *, ties: str = "strict", seed: int = 0
 ) -> np.ndarray:
     """Indicators of being closer to real than to holdout rows, the larger set cut to the size of the smaller."""
-    rng = np.random.default_rng(seed)
+    rng = stream(seed, "equal_halves_closer")
     size = min(len(real), len(holdout))
     distances = closest_record_distances(subsample(real, size, rng), synthetic, subsample(holdout, size, rng))
     return closer_share(*distances, ties=ties)
@@ -164,8 +149,8 @@ def tabsyn_2024(
     trend, shared = trend_errors(real, synthetic), trend_errors(real, synthetic, edges="shared")
     on_step("Alpha-precision and beta-recall")
     # The reference needs equal sizes.
-    size, rng = min(len(real), len(synthetic)), np.random.default_rng(seed)
-    cloud = fidelity(*min_max(subsample(real, size, rng), subsample(synthetic, size, rng)))
+    size, rng = min(len(real), len(synthetic)), stream(seed, "tabsyn_2024")
+    cloud = fidelity_scores(*min_max(subsample(real, size, rng), subsample(synthetic, size, rng)))
     on_step("Logistic two-sample test")
     logistic = c2st(real, synthetic, model="logistic", folds=3, seed=seed)
     on_step("Boosting two-sample test")

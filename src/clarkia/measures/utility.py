@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from scipy import stats
 
 from clarkia.measures.detection import placements
 from clarkia.measures.features import plain, tree_matrix
-from clarkia.measures.rows import MixedRows
+from clarkia.measures.rows import MixedRows, stream
 
 TREES = (25, 50, 100, 200)
 LEAVES = (7, 15, 31)
@@ -144,7 +144,7 @@ def _tune(
     features: np.ndarray, target: np.ndarray, task: str, model: str, categorical: np.ndarray, k: int, seed: int
 ) -> dict[str, float]:
     """Setting with the smallest validation loss; one ninth of the rows is the validation set."""
-    order = np.random.default_rng(seed).permutation(len(target))
+    order = stream(seed, "tune").permutation(len(target))
     held, kept = np.split(order, [max(1, int(len(target) * VALIDATION_SHARE))])
     best, best_loss = {}, np.inf
     for setting, candidate in _candidates(task, model, categorical, seed):
@@ -157,7 +157,7 @@ def _tune(
 
 def _importances(model: Any, features: np.ndarray, task: str, target: np.ndarray, k: int, seed: int) -> np.ndarray:
     """Loss of AUC or R2 when one column is shuffled, mean of three shuffles."""
-    rng = np.random.default_rng(seed)
+    rng = stream(seed, "importances")
     rows = rng.permutation(len(target))[:3000]
     features, target = features[rows], target[rows]
 
@@ -227,6 +227,26 @@ def train_and_test(
     if importances and model == "boosting":
         drops = _importances(fitted, x_test, task, test_target, k, seed)
     return Predictor(task, _predict(fitted, x_test, task, k, len(x)), test_target, setting, drops)
+
+
+def bootstrap_scores(
+    score: Callable[[np.ndarray, np.ndarray], float],
+    *predictors: Predictor,
+    draws: int = 200,
+    seed: int = 0,
+) -> Float64[np.ndarray, "draws predictors"]:
+    """Scores of predictors on resamples of the test rows, the same resamples for all of them.
+
+    Args:
+        score: Function of predictions and target, such as ``macro_auc``.
+        predictors: Predictors of the same test rows.
+        draws: Number of resamples.
+        seed: Seed of the resamples.
+    """
+    rng = stream(seed, "bootstrap_scores")
+    n = len(predictors[0].target)
+    samples = (rng.integers(n, size=n) for _ in range(draws))
+    return np.array([[score(p.predictions[rows], p.target[rows]) for p in predictors] for rows in samples])
 
 
 def importance_correlation(first: Predictor, second: Predictor) -> float:

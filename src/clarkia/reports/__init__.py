@@ -1,0 +1,7 @@
+"""Reports: every figure with its interval, its floor and its ceiling, for a person to read."""
+
+from clarkia.reports.metric import Metric
+from clarkia.reports.summary import Finding
+from clarkia.reports.table import TableReport, table_report
+
+__all__ = ["Finding", "Metric", "TableReport", "table_report"]
