@@ -7,6 +7,7 @@ from torch import nn
 
 from clarkia import samplers
 from clarkia.codecs import TableCodec
+from clarkia.codecs.table.numeric import NumericCoding
 from clarkia.denoisers import Preconditioned
 from clarkia.errors import DataError
 from clarkia.networks import Bfloat16, ResidualMLP, TabDiffNet, bfloat16_is_fast
@@ -48,12 +49,13 @@ def check_options(options: Any) -> None:
         raise DataError(f"groups: expected a positive whole number, found {options.groups}.")
 
 
-def build(space: MixedSpace, options: Options) -> tuple[Mixed, Preconditioned]:
-    """The process of a table's space, and an untrained denoiser of it whose weights are a function of the seed."""
+def build(codec: TableCodec, options: Options) -> tuple[Mixed, Preconditioned]:
+    """The process of a codec's space, and an untrained denoiser of it whose weights are a function of the seed."""
+    space = codec.space
     process = Mixed.from_blocks({name: _process(block, options.schedule) for name, block in space.blocks.items()})
     with torch.random.fork_rng([]):
         torch.manual_seed(options.seed)
-        network = _network(space, options)
+        network = _network(codec, options)
     if options.precision == "bfloat16" or (options.precision == "auto" and bfloat16_is_fast()):
         network = Bfloat16(network)
     return process, Preconditioned(network, process)
@@ -66,10 +68,26 @@ def _process(block: Any, schedule: str) -> Masked | VarianceExploding:
     return Masked(block.num_classes, LearnedPolynomialMask(block.shape[0]) if learned else "linear")
 
 
-def _network(space: MixedSpace, options: Options) -> nn.Module:
+def _network(codec: TableCodec, options: Options) -> nn.Module:
     if options.network == "tabdiff":
-        return TabDiffNet(space, width=options.width or 1024)
-    return ResidualMLP(space, width=options.width or 384, depth=options.depth, dropout=options.dropout)
+        return TabDiffNet(codec.space, width=options.width or 1024)
+    return ResidualMLP(
+        codec.space,
+        width=options.width or 384,
+        depth=options.depth,
+        dropout=options.dropout,
+        ordered=_ordered(codec),
+    )
+
+
+def _ordered(codec: TableCodec) -> dict[str, list[int]]:
+    """By block, how many levels of each position are in the order of their values: those of numeric columns."""
+    ordered = {name: [0] * len(block.counts) for name, block in codec.space.blocks.items() if name != "numeric"}
+    for column, coding in zip(codec.columns, codec.codings, strict=True):
+        if column.level is not None and isinstance(coding, NumericCoding):
+            block, position = column.level
+            ordered[block][position] = coding.num_levels
+    return ordered
 
 
 def objective(process: Mixed, codec: TableCodec, subset_probability: float) -> MixedDenoising:

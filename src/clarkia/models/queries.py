@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clarkia.codecs import Condition, Equal, Evidence, Missing, OneOf, TableCodec, intersect, parse
-from clarkia.codecs.table.arrow import is_missing, one_chunk
+from clarkia.codecs.table.arrow import convert, is_missing, one_chunk
 from clarkia.denoisers import Denoiser
 from clarkia.errors import DataError
 from clarkia.processes import Mixed
@@ -174,10 +174,13 @@ def filled(table: pa.Table, drawn: pa.Table) -> pa.Table:
     """The drawn table with every cell that the given table holds put back as it was."""
     for index, field in enumerate(drawn.schema):
         if field.name in table.column_names:
-            given = one_chunk(table.column(field.name))
-            missing = pa.array(is_missing(given))
-            cells = pc.if_else(missing, one_chunk(drawn.column(index)).cast(given.type), given)
-            drawn = drawn.set_column(index, field.with_type(given.type), cells)
+            given = convert(field.name, one_chunk(table.column(field.name)), field.type)
+            fresh = one_chunk(drawn.column(index))
+            coded = pa.types.is_dictionary(field.type)
+            if coded:
+                given, fresh = (array.cast(field.type.value_type) for array in (given, fresh))
+            cells = pc.if_else(pa.array(is_missing(given)), fresh, given)
+            drawn = drawn.set_column(index, field, cells.dictionary_encode().cast(field.type) if coded else cells)
     return drawn
 
 

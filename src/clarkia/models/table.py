@@ -126,19 +126,19 @@ class TableModel(BaseEstimator):
             DataError: the table, a column or an option cannot be used.
         """
         architecture.check_options(self)
-        table = to_arrow(X)
+        table = to_arrow(X, self.roles)
         if self.target is not None and self.target not in table.column_names:
             raise DataError(f"target: the table has no column {self.target!r}, only {', '.join(table.column_names)}.")
         groups = self.groups or int(np.clip(table.num_rows // 100, 1, 64))
         codec = TableCodec.fit(table, dict(self.roles or {}), groups=groups)
-        process, denoiser = architecture.build(codec.space, self)
+        process, denoiser = architecture.build(codec, self)
         state = encode(codec, table, self.seed)
         train, validation = split_rows(state, self.validation_share, self.seed)
         options = self._training_options(len(next(iter(train.values()))))
         self.training_run_ = fit_denoiser(
             denoiser, process, codec, train, validation, options, self.subset_probability, checkpoint, resume, progress
         )
-        self._like = X[:0]
+        self._like = X.slice(0, 0) if isinstance(X, pa.Table | pa.RecordBatch) else X.head(0)
         return self._fitted(codec, process, denoiser, table.num_rows, table.column_names)
 
     def _training_options(self, rows: int) -> TrainingOptions:
@@ -308,7 +308,7 @@ class TableModel(BaseEstimator):
             DataError: a cell holds a value that was never seen, or a column has another type.
         """
         check_is_fitted(self)
-        table = to_arrow(X)
+        table = to_arrow(X, self.roles)
         filled = []
         for start in range(0, table.num_rows, ROWS_PER_EVALUATION):
             part = table.slice(start, ROWS_PER_EVALUATION)
@@ -342,7 +342,7 @@ class TableModel(BaseEstimator):
             DataError: a cell holds a value that was never seen, or a column is absent.
         """
         check_is_fitted(self)
-        table = to_arrow(X)
+        table = to_arrow(X, self.roles)
         objective = architecture.objective(self.process_, self.codec_, 0.0)
         scores = np.zeros(table.num_rows)
         for start in range(0, table.num_rows, ROWS_PER_EVALUATION):
@@ -402,7 +402,7 @@ class TableModel(BaseEstimator):
             model = cls(**config["parameters"])
             architecture.check_options(model)
             codec = TableCodec.from_files(config["codec"], parts.tables)
-            process, denoiser = architecture.build(codec.space, model)
+            process, denoiser = architecture.build(codec, model)
             denoiser.load_state_dict(parts.weights)
             model.training_run_ = TrainingRun(**config["training"])
             model._like = _empty_frame(config["frame"])
