@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.feather
-import pyarrow.parquet
+from pyarrow import feather, parquet
 
 from clarkia.adapters.delimited import read_csv
 from clarkia.errors import DataError
@@ -37,7 +36,7 @@ def read_table(path: str | os.PathLike[str]) -> pa.Table:
         if kind == "csv":
             table = read_csv(path)
         elif kind == "parquet":
-            table = pa.parquet.read_table(path, partitioning=None)
+            table = parquet.ParquetFile(path).read()
         else:
             table = _read_arrow(path)
         table.validate(full=True)
@@ -89,7 +88,7 @@ def _read_arrow(path: Path) -> pa.Table:
             return pa.ipc.open_file(source).read_all()
         source.seek(0)
         if source.read(4) == b"FEA1":
-            return pa.feather.read_table(path)
+            return feather.read_table(path)
         source.seek(0)
         return pa.ipc.open_stream(source).read_all()
 

@@ -32,9 +32,14 @@ def one_chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
         if pt.is_dictionary(column.type) and column.num_chunks > 1:
             column = column.unify_dictionaries()
         column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    if pt.is_string_view(column.type):
-        return column.cast(pa.large_string())
-    return column.cast(pa.large_binary()) if pt.is_binary_view(column.type) else column
+    return column.cast(working_type(column.type))
+
+
+def working_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type as which a column is worked on: its own, but plain text or bytes for a view of them."""
+    if pt.is_string_view(kind):
+        return pa.large_string()
+    return pa.large_binary() if pt.is_binary_view(kind) else kind
 
 
 def is_missing(array: pa.Array) -> Mask:
@@ -193,7 +198,7 @@ def convert(name: str, array: pa.Array, kind: pa.DataType) -> pa.Array:
     """
     if array.type == kind:
         return array
-    kind = kind.value_type if pt.is_dictionary(kind) else kind
+    kind = working_type(kind.value_type if pt.is_dictionary(kind) else kind)
     if pt.is_dictionary(array.type):
         array = array.dictionary_decode()
     if pt.is_floating(array.type) and not pt.is_floating(kind):  # NaN has no place outside of floats

@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from clarkia import spaces
 from clarkia.codecs.conditions import Condition
-from clarkia.codecs.table import arrow
+from clarkia.codecs.table import arrow, serial
 from clarkia.codecs.table.category import CategoryCoding
 from clarkia.codecs.table.column import (
     Arrays,
@@ -120,6 +120,27 @@ class TableCodec:
                     residual, used["numeric"] = used["numeric"], used["numeric"] + 1
             columns.append(Column(one.name, one.role, count or 1, level, residual, missing, one.nan))
         return cls(schema, tuple(columns), tuple(one.coding for one in fitted), dropped)
+
+    def to_files(self) -> tuple[dict[str, Any], dict[str, pa.Table]]:
+        """Return the codec as JSON values and Arrow tables by name."""
+        fitted = [
+            Fitted(column.name, column.role, coding, column.missing is not None, column.nan)
+            for column, coding in zip(self.columns, self.codings, strict=True)
+        ]
+        return serial.to_files(self.schema, fitted, self.dropped)
+
+    @classmethod
+    def from_files(cls, config: Any, tables: Mapping[str, pa.Table]) -> TableCodec:
+        """Invert `to_files`; everything is checked, nothing is allocated that the parts only claim.
+
+        Args:
+            config: the JSON values.
+            tables: the Arrow tables, among others maybe.
+
+        Raises:
+            DataError: the parts are damaged or were altered.
+        """
+        return cls.assemble(*serial.from_files(config, tables))
 
     @cached_property
     def space(self) -> spaces.Mixed:

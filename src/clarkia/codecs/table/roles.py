@@ -89,7 +89,7 @@ def choose_role(name: str, array: pa.Array, declared: str | None, *, strict: boo
         if strict and declared != "constant":
             raise DataError(f"Column {name!r} has no value in any row; drop it or declare roles={{{name!r}: 'drop'}}.")
         return "constant"
-    _check_type(name, array.type)
+    check_type(name, array.type)
     values = array.filter(pa.array(~missing)) if missing.any() else array
     if declared is not None:
         _check_declared(name, values, declared, has_missing=bool(missing.any()))
@@ -112,7 +112,8 @@ def check_numbers(name: str, array: pa.Array) -> None:
         )
 
 
-def _check_type(name: str, kind: pa.DataType) -> None:
+def check_type(name: str, kind: pa.DataType) -> None:
+    """Raise DataError for a type that is neither a number, a category nor a time."""
     if pt.is_dictionary(kind):
         kind = kind.value_type
     known = arrow.is_number(kind) or arrow.is_text(kind) or pt.is_boolean(kind) or pt.is_temporal(kind)
