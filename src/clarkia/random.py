@@ -112,7 +112,7 @@ def choose(log_probs: Tensor, uniforms: Tensor) -> Tensor:
         raise ValueError(
             "log_probs: expected a finite positive mass in every distribution, found NaN, zero or infinity."
         )
-    # Rounding may carry u * total up to total itself, where no class is left.
+    # A uniform number rescaled by a caller may round to 1; the last possible class takes it.
     threshold = torch.minimum(uniforms * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cumulative, threshold.unsqueeze(-1), right=True).squeeze(-1)
 

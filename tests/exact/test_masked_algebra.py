@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from scipy.stats import chisquare
+from scipy.stats import chisquare, kstest
 
 from clarkia import samplers, schedules
 from clarkia.oracles import FiniteJoint
@@ -245,6 +245,23 @@ def test_stratified_order_is_a_uniform_one_and_never_reveals_two_at_once():
     orders = torch.bincount(moments[:, 0] * 3 + moments[:, 1], minlength=9)
     assert chisquare(orders[orders > 0].numpy()).pvalue > 1e-4
     assert (orders > 0).sum() == 6
+
+
+def test_stratified_order_on_a_finer_grid_still_reveals_one_at_a_time():
+    """Moments lie ``1 / L`` apart, so no step shorter than that meets two, wherever the grid's nodes fall."""
+    process = Masked((3, 2, 4))
+    trace = samplers.Trace()
+    samplers.sample(
+        JOINT.denoiser(process), process, num_samples=6_000, solver=Ancestral("stratified"), num_steps=4,
+        hooks=[trace], generator=generator(10),
+    )  # fmt: skip
+    left = torch.stack([process.is_masked(x).sum(1) for x in trace.states])
+    revealed = -torch.cat([torch.full((1, 6_000), 3), left]).diff(dim=0)
+    assert int(revealed.max()) == 1
+    x = torch.tensor([[3, 1, 4]]).expand(20_000, 3)  # two of three masked
+    moments, _ = Ancestral("stratified").init(x, process, generator(11))
+    assert all(kstest(moments[:, cell].numpy(), "uniform").pvalue > 1e-4 for cell in (0, 2))
+    torch.testing.assert_close((moments[:, 0] - moments[:, 2]).abs(), torch.full((20_000,), 0.5).double())
 
 
 def test_score_rates_and_their_inverse():

@@ -249,7 +249,7 @@ class VarianceExploding(Gaussian):
     def sigma(self, t: Tensor) -> Tensor:
         """Noise scale; it jumps from ``sigma_min`` to 0 at t = 0."""
         sigma = self.schedule.sigma(t)
-        return torch.where(t.reshape(*t.shape, *(1,) * (sigma.ndim - t.ndim)) > 0, sigma, 0.0)
+        return torch.where(t.reshape((*t.shape, *(1,) * (sigma.ndim - t.ndim))) > 0, sigma, 0.0)
 
     def d_alpha(self, t: Tensor) -> Tensor:
         """Derivative of the signal scale, 0."""

@@ -66,7 +66,7 @@ class Masked:
     def alpha(self, t: Tensor) -> Tensor:
         """Probability of being visible, exactly 1 at t = 0; ``(n, m)`` from ``(n,)`` with a schedule a position."""
         alpha = self.schedule.alpha(t)
-        return torch.where(t.reshape(*t.shape, *(1,) * (alpha.ndim - t.ndim)) > 0, alpha, 1.0)
+        return torch.where(t.reshape((*t.shape, *(1,) * (alpha.ndim - t.ndim))) > 0, alpha, 1.0)
 
     def d_alpha(self, t: Tensor) -> Tensor:
         """Derivative of that probability for t > 0."""
