@@ -1,0 +1,29 @@
+"""The command line: one thin file a verb."""
+
+import sys
+from collections.abc import Sequence
+
+from .app import run
+from .signals import Interrupted, termination_as_interrupt
+from .terminal import fail
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: what follows the name of the program; those of this process by default.
+
+    Returns:
+        The exit status: 0 done; 2 an unusable file, value or argument, told in one sentence on standard error;
+        130 stopped by Ctrl-C; 143 stopped by the system; 1 nobody reads the output any more. A defect of the program
+        raises its exception, which Python shows with a traceback and the exit status 1.
+    """
+    with termination_as_interrupt() as stop:
+        try:
+            return run(sys.argv[1:] if arguments is None else list(arguments))
+        except Interrupted as interrupted:
+            fail(str(interrupted), word="Stopped")
+        except KeyboardInterrupt:
+            fail("nothing was written", word="Stopped")
+        return stop.status

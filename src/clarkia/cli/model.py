@@ -1,0 +1,74 @@
+"""Opening models and tables, and watching a model work."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError
+from .outputs import is_table
+from .terminal import Counter, waiting
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ..models.table import TableModel
+
+SUFFIX = ".clarkia"
+"""The usual ending of a model's name."""
+
+
+def open_model(path: Path) -> "TableModel":
+    """Read a model file.
+
+    Raises:
+        DataError: the file is a table, missing, damaged, or made by a newer version.
+    """
+    if is_table(path):
+        raise DataError(f"{path} is a table, not a model; give a model that clarkia fit made")
+    with waiting(f"reading {path.name}"):
+        from ..models.table import TableModel
+
+        return TableModel.load(path)
+
+
+def read_rows(path: Path) -> "pa.Table":
+    """Read a table file.
+
+    Raises:
+        DataError: the file cannot be read as a table.
+    """
+    with waiting(f"reading {path.name}"):
+        from ..adapters import read_table
+
+        return read_table(path)
+
+
+def sampler_steps(model: "TableModel", num_steps: int | None) -> int:
+    """The steps that the sampler takes, each one evaluation of the network."""
+    from ..models.architecture import default_steps
+
+    return num_steps or default_steps(model.codec_.space)
+
+
+@contextmanager
+def counting_rows(model: "TableModel", words: str, rows: int, evaluations: int) -> Iterator[None]:
+    """Show a bar over rows that moves with every evaluation of the network.
+
+    Args:
+        model: the model at work.
+        words: what it does.
+        rows: how many rows it has to do.
+        evaluations: of the network for each row, about.
+    """
+    with Counter(words, rows) as counter:
+
+        def evaluated(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
+            batch = next(iter(inputs[0].values())) if isinstance(inputs[0], dict) else inputs[0]
+            counter.add(len(batch) / evaluations)
+
+        handle = model.denoiser_.register_forward_hook(evaluated)
+        try:
+            yield
+        finally:
+            handle.remove()

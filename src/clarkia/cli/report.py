@@ -1,0 +1,108 @@
+"""clarkia report: how a synthetic table compares with the real one."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..atomic import replacing
+from .model import counting_rows, open_model, read_rows, sampler_steps
+from .options import Overwrite, Seed, pairs
+from .outputs import check_output, is_table, write_text
+from .signals import keeping
+from .terminal import console, say, size_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ..models.table import TableModel
+
+
+class Protocol(StrEnum):
+    """The named sets of measures."""
+
+    clarkia_1 = "clarkia-1"
+    tabsyn_2024 = "tabsyn-2024"
+
+
+def report(
+    real: Annotated[Path, typer.Argument(metavar="REAL", help="The table that the model was trained on.")],
+    synthetic: Annotated[
+        Path, typer.Argument(metavar="SYNTHETIC", help="The synthetic table, or a model to draw as many rows from.")
+    ],
+    holdout: Annotated[
+        Path | None, typer.Option(metavar="TABLE", help="Real rows that the model did not see; privacy needs them.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column to predict; a model brings its own.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="HTML", help="Write the report with its plots as a page.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="JSON", help="Write all figures as JSON.")] = None,
+    protocol: Annotated[
+        Protocol, typer.Option(help="The measures: this library's, or those of the TabSyn and TabDiff papers.")
+    ] = Protocol.clarkia_1,
+    role: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN=ROLE", help="What a column is, such as zip=categorical.")
+    ] = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Compare a synthetic table with the real one.
+
+    Is it faithful, is it useful, does it give away anyone? Every figure stands beside the one that
+    fresh real rows score, and the one of a table of unrelated columns.
+    """
+    for path in (output, json):
+        if path is not None:
+            check_output(path, overwrite=overwrite)
+    roles = pairs("--role", "COLUMN=ROLE", role)
+    real_rows = read_rows(real)
+    holdout_rows = None if holdout is None else read_rows(holdout)
+    with keeping("no report was written"):
+        if is_table(synthetic):
+            synthetic_rows = read_rows(synthetic)
+        else:
+            model = open_model(synthetic)
+            real_rows = real_rows.drop_columns(
+                [name for name in model.codec_.dropped if name in real_rows.column_names]
+            )
+            synthetic_rows = _draw(model, real_rows.num_rows, seed)
+            target, roles = target or model.target, _roles(model) | roles
+
+        from ..reports import table_report
+
+        found = table_report(
+            real_rows,
+            synthetic_rows,
+            holdout=holdout_rows,
+            target=target,
+            protocol=protocol.value,
+            roles=roles or None,
+            seed=seed,
+            progress=sys.stdout.isatty(),
+        )
+        say(found.to_text(min(console().width, 120)))
+        if json is not None:
+            write_text(json, found.to_json() + "\n", overwrite=overwrite)
+        if output is not None:
+            with replacing(output, overwrite=overwrite) as temporary:
+                found.to_html(temporary)
+    for path in (output, json):
+        if path is not None:
+            say(f"The report is in {path} ({size_of(path)}).", "bold green")
+
+
+def _draw(model: "TableModel", rows: int, seed: int) -> "pa.Table":
+    import pyarrow as pa
+
+    with counting_rows(model, "sampling", rows, sampler_steps(model, None)):
+        return pa.concat_tables(model.sample_batches(rows, seed=seed))
+
+
+def _roles(model: "TableModel") -> dict[str, str]:
+    """The roles that the model found, where they say how to compare a column."""
+    return {column.name: column.role for column in model.codec_.columns if column.role != "constant"}

@@ -1,0 +1,125 @@
+"""What a person sees: sentences, tables and progress bars."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+_FILE_WIDTH = 120  # of what is not written to a terminal
+
+
+def console(*, stderr: bool = False) -> Console:
+    """The terminal, or whatever stands in for it now."""
+    found = Console(stderr=stderr, highlight=False)
+    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=_FILE_WIDTH)
+
+
+def say(text: str = "", style: str = "") -> None:
+    """Print one line on standard output, as it is: neither wrapped nor read as markup."""
+    console().print(Text(text, style), soft_wrap=True)
+
+
+def fail(sentence: str, word: str = "Error") -> None:
+    """Print one sentence on standard error.
+
+    Args:
+        sentence: what is wrong and what to do.
+        word: what kind of sentence it is.
+    """
+    line = " ".join(sentence.split()).rstrip(".")
+    console(stderr=True).print(Text.assemble((f"{word}: ", "bold red"), printable(f"{line}.")), soft_wrap=True)
+
+
+def printable(value: object) -> str:
+    """A value as one line of text that can neither move the cursor nor change a colour."""
+    text = str(value)
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """Names in a row, the later ones counted only."""
+    names = list(names)
+    rest = [f"{len(names) - most} more"] if len(names) > most else []
+    return ", ".join([*names[:most], *rest])
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 row", "32,561 rows"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in the largest fitting unit: "41 s", "12 min 5 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def size_of(path: Path) -> str:
+    """The size of a file: "912 bytes", "7.2 MB"."""
+    size = float(path.stat().st_size)
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def grid(header: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[int] = ()) -> None:
+    """Print a table on standard output.
+
+    Args:
+        header: the titles.
+        rows: the cells.
+        right: positions of the columns that are aligned right.
+    """
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False)
+    for place, title in enumerate(header):
+        side = "right" if place in right else "left"
+        table.add_column(Text(printable(title)), justify=side, overflow="ellipsis", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    console().print(table)
+
+
+@contextmanager
+def waiting(words: str) -> Iterator[None]:
+    """Show on standard error that something goes on whose end is not known; nothing where there is no terminal."""
+    with _bar(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as progress:
+        progress.add_task(words, total=None)
+        yield
+
+
+class Counter:
+    """A bar on standard error that counts rows; nothing where there is no terminal.
+
+    Args:
+        words: what is done to them.
+        total: how many there are.
+    """
+
+    def __init__(self, words: str, total: int):
+        count = TextColumn("{task.completed:,.0f} of {task.total:,} rows")
+        self._progress = _bar(TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
+        self._task = self._progress.add_task(words, total=total)
+
+    def __enter__(self) -> "Counter":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def add(self, rows: float) -> None:
+        """So many more are done; a part of the work on a row is a part of it."""
+        task = self._progress.tasks[0]
+        self._progress.update(self._task, completed=min(task.completed + rows, task.total or 0))
+
+
+def _bar(*columns) -> Progress:
+    screen = console(stderr=True)
+    return Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
