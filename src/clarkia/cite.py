@@ -23,7 +23,7 @@ class Method:
     Attributes:
         title: of the paper.
         year: in which it first appeared.
-        kind: what the idea is here: process, schedule, denoiser, objective, solver, guidance, measure.
+        kind: what the idea is here: process, schedule, network, denoiser, objective, solver, guidance, conditioning.
         public_name: the dotted name that implements it.
         proof: the test that proves it, as file::function.
         figure: the recorded benchmark that shows its claim, or an empty string.
@@ -45,6 +45,8 @@ METHODS = (
            "tests/exact/test_mixed_sampling.py::test_tabdiff_sampler_has_its_published_defect_and_no_other"),
     Method(*TABDIFF, "objective", "clarkia.objectives.MixedDenoising",
            "tests/exact/test_mixed_objective.py::test_mixed_bound_is_the_log_density_within_its_standard_error"),
+    Method(*TABDIFF, "network", "clarkia.networks.TabDiffNet",
+           "tests/networks/test_networks.py::test_tabdiff_has_the_published_size"),
     Method(*TABDIFF, "schedule", "clarkia.schedules.LearnedPowerMean",
            "tests/exact/test_schedule_values.py::test_learned_schedules_start_where_tabdiff_does"),
     Method(*TABDIFF, "schedule", "clarkia.schedules.LearnedPolynomialMask",
