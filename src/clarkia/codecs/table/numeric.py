@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from clarkia.codecs.table import arrow
 from clarkia.codecs.table.options import CodingOptions
 from clarkia.codecs.table.quantile import QuantileMap, fit_quantile_map
-from clarkia.codecs.table.scale import Floats, Grid, Line, Scale, fit_grid, straight_line
+from clarkia.codecs.table.scale import Floats, Grid, Line, Scale, distinct, fit_grid, straight_line
 
 Levels = NDArray[np.int64]
 _ROUNDING = 4e-16  # relative error of ndtr and its inverse together
@@ -135,11 +135,12 @@ class NumericCoding:
 
 
 def _margin(group: QuantileMap) -> float:
-    """Bound the rounding error of a coordinate: its share of a segment, times the length of the segment."""
+    """Bound the rounding error of a coordinate: of its share of a segment, and of its own size."""
     mass = np.maximum(np.diff(group.below), 1e-300)
     size = np.maximum(np.minimum(group.below, group.above)[1:], np.minimum(group.below, group.above)[:-1])
     length = np.where(np.diff(group.below) > 0, np.diff(group.x), 0.0)
-    return float(np.clip(8 * _ROUNDING * (size / mass * length).max(), _GRID_MARGIN, 0.5))
+    largest = np.spacing(np.abs(group.x).max())
+    return float(np.clip(8 * _ROUNDING * (size / mass * length).max() + 4 * largest, _GRID_MARGIN, 0.5))
 
 
 def fit_numeric(
@@ -167,20 +168,14 @@ def fit_numeric(
 
 
 def _fit_levels(array: pa.Array, scale: Scale, bounded: bool, num_groups: int, options: CodingOptions) -> NumericCoding:
-    values, counts = np.unique(scale.coordinates(array), return_counts=True)
+    values, counts = distinct(scale.coordinates(array))
     single = _single_values(counts, options)
-    member = np.full(len(values), -1)
-    rest = np.flatnonzero(~single)
-    if len(rest):
-        mass = np.cumsum(counts[rest]) - counts[rest] / 2
-        member[rest] = np.minimum(mass / counts[rest].sum() * num_groups, num_groups - 1).astype(int)
-        for group in np.unique(member[rest]):
-            if (member == group).sum() == 1:  # nothing to interpolate between
-                single |= member == group
-    member[single] = -1
-    present = np.unique(member[member >= 0])
-    firsts = np.array([np.flatnonzero(member == group)[0] for group in present], int)
-    lasts = np.array([np.flatnonzero(member == group)[-1] for group in present], int)
+    member = _members(counts, single, num_groups, options)
+    sizes = np.bincount(member[~single], minlength=1)
+    single |= sizes[member] == 1  # nothing to interpolate between
+    places = np.flatnonzero(~single)
+    starts = np.flatnonzero(np.diff(member[places], prepend=-1))
+    firsts, lasts = places[starts], places[np.append(starts[1:], len(places))[: len(starts)] - 1]
     step = 1 if isinstance(scale, Grid) else 0
     edges = _edges(values[lasts[:-1]].astype(float) + step, values[firsts[1:]].astype(float), step)
     low, high = _limits(values, counts, single, scale, bounded, options)
@@ -188,19 +183,19 @@ def _fit_levels(array: pa.Array, scale: Scale, bounded: bool, num_groups: int, o
     heavy = counts > max(counts.sum() / options.max_knots, options.min_repeat - 1)
     num_knots = int(np.clip(counts.sum() // options.rows_per_knot, 10, options.max_knots))
     maps = []
-    for index, group in enumerate(present):
-        mine = member == group
-        between = single & (values > values[firsts[index]]) & (values < values[lasts[index]])
+    for index, (first, last) in enumerate(zip(firsts, lasts, strict=True)):
+        within = slice(first, last + 1)
+        mine = ~single[within]
         maps.append(
             fit_quantile_map(
-                values[mine].astype(np.float64),
-                counts[mine],
+                values[within][mine].astype(np.float64),
+                counts[within][mine],
                 step=step,
-                heavy=heavy[mine],
-                num_knots=max(num_knots // len(present), 10),
+                heavy=heavy[within][mine],
+                num_knots=max(num_knots // len(firsts), 10),
                 low=float(lows[index]),
                 high=float(highs[index]),
-                holes=values[between].astype(np.float64) if step else np.empty(0),
+                holes=values[within][~mine].astype(np.float64) if step else np.empty(0),
             )
         )
     order = np.argsort(np.concatenate([np.flatnonzero(single), firsts]), kind="stable")
@@ -217,6 +212,24 @@ def _single_values(counts: NDArray[np.int64], options: CodingOptions) -> NDArray
     if len(counts) <= options.max_levels and rows >= options.min_level_count * len(counts):
         return np.ones(len(counts), bool)
     return counts > max(options.atom_share * rows, options.min_repeat - 1)
+
+
+def _members(
+    counts: NDArray[np.int64], single: NDArray[np.bool_], num_groups: int, options: CodingOptions
+) -> NDArray[np.int64]:
+    """Return the group of each distinct value, in ascending order and of nearly equal mass, -1 for single levels."""
+    member = np.full(len(counts), -1)
+    rest = np.flatnonzero(~single)
+    mass = np.cumsum(counts[rest]) - counts[rest] / 2
+    total = counts[rest].sum()
+    groups = max(min(num_groups, int(total) // options.min_level_count), 1)
+    member[rest] = np.minimum(mass / max(total, 1) * groups, groups - 1).astype(int)
+    own = member[rest]
+    change = np.concatenate([[True], own[1:] != own[:-1], [True]])
+    alone = change[:-1] & change[1:] & (counts[rest] < options.min_repeat)
+    for place in np.flatnonzero(alone) if len(rest) > 1 else ():  # never kept verbatim: it joins its neighbour
+        member[rest[place]] = member[rest[place - 1 if place else 1]]
+    return member
 
 
 def _edges(lasts: Floats, firsts: Floats, step: int) -> Floats:
@@ -247,7 +260,7 @@ def _limits(
 
 def _precise(coding: NumericCoding, array: pa.Array) -> bool:
     """Return whether real numbers survive the map to a residual and back, the smallest ones included."""
-    numbers = np.unique(arrow.to_floats(array))
+    numbers, _ = distinct(arrow.to_floats(array))
     stride = max(len(numbers) // _PROBE_ROWS, 1)
     smallest = np.argsort(np.abs(numbers), kind="stable")[:16]
     probe = np.unique(np.concatenate([numbers[::stride], numbers[smallest]]))

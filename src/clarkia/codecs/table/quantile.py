@@ -129,17 +129,23 @@ class QuantileMap:
         """Return log dz/dx at each residual; in a flat, dx is the value itself (counting measure)."""
         z = np.clip(z, -RESIDUAL_LIMIT, RESIDUAL_LIMIT)
         segment = np.clip(np.searchsorted(self.z, z, side="right") - 1, 0, len(self.x) - 2)
-        width = np.diff(self.x)
-        first, last = self._flat_start[segment], np.searchsorted(self.x, self.x[segment], side="right") - 1
-        whole = np.maximum(self.below[last] - self.below[first], 0.0)
-        flat = width[segment] == 0
-        mass = np.where(flat, whole, self._mass[segment])
-        log_density = np.log(np.maximum(mass, 1e-300)) - np.log(np.where(flat, 1.0, width[segment]))
+        log_density = self._log_density[segment]
         if self.left is not None:
-            log_density = np.where(z < self.z[0], log_ndtr(z) - np.log(self.left), log_density)
+            under = np.flatnonzero(z < self.z[0])
+            log_density[under] = log_ndtr(z[under]) - np.log(self.left)
         if self.right is not None:
-            log_density = np.where(z > self.z[-1], log_ndtr(-z) - np.log(self.right), log_density)
+            over = np.flatnonzero(z > self.z[-1])
+            log_density[over] = log_ndtr(-z[over]) - np.log(self.right)
         return log_density + 0.5 * z**2 + _LOG_SQRT_TWO_PI
+
+    @cached_property
+    def _log_density(self) -> Floats:
+        """Log-density of each segment, log-mass where it belongs to a flat."""
+        width = np.diff(self.x)
+        flat = width == 0
+        end = np.searchsorted(self.x, self.x[:-1], side="right") - 1
+        mass = np.where(flat, self.below[end] - self.below[self._flat_start[:-1]], self._mass)
+        return np.log(np.maximum(mass, 1e-300)) - np.log(np.where(flat, 1.0, width))
 
     def bounds(self, x: float) -> tuple[float, float]:
         """Return the residuals just before and just after one coordinate (they differ at a flat only)."""

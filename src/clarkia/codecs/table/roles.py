@@ -159,14 +159,14 @@ def _check_declared(name: str, values: pa.Array, declared: str, *, has_missing: 
 
 def _infer(name: str, array: pa.Array, values: pa.Array, missing: arrow.Mask) -> str:
     kind = values.type
-    distinct = pc.count_distinct(plain(values)).as_py()
-    if distinct == 1 and not missing.any():
+    cells = plain(values)
+    if not missing.any() and pc.all(pc.equal(cells, cells[0])).as_py():
         return "constant"
     if arrow.is_text(kind):
         _check_mixed(name, array, values)
-        return _text_role(name, values, distinct, complete=not missing.any())
+        return _text_role(name, values, complete=not missing.any())
     if pt.is_integer(kind):
-        return "key" if distinct == len(array) and _looks_sequential(values) else "integer"
+        return "key" if not missing.any() and _looks_sequential(values) else "integer"
     if pt.is_floating(kind):
         digits = arrow.float_digits(arrow.to_floats(values), kind)
         return {None: "real", 0: "integer"}.get(digits, "decimal")
@@ -188,7 +188,7 @@ def _looks_sequential(values: pa.Array) -> bool:
     """Return whether distinct integers fill at least half of their range, or simply count the rows."""
     first, last = pc.min(values).as_py(), pc.max(values).as_py()
     if len(values) >= _KEY_ROWS:
-        return last - first + 1 <= 2 * len(values)
+        return last - first + 1 <= 2 * len(values) and pc.count_distinct(values).as_py() == len(values)
     numbers = values.to_numpy()
     return first in (0, 1) and last - first + 1 == len(values) and bool((numbers[1:] > numbers[:-1]).all())
 
@@ -208,8 +208,8 @@ def _check_mixed(name: str, array: pa.Array, values: pa.Array) -> None:
     )
 
 
-def _text_role(name: str, values: pa.Array, distinct: int, *, complete: bool) -> str:
-    rows = len(values)
+def _text_role(name: str, values: pa.Array, *, complete: bool) -> str:
+    rows, distinct = len(values), pc.count_distinct(values).as_py()
     if rows < _KEY_ROWS:
         return "categorical"
     length = pc.mean(pc.utf8_length(values)).as_py()
