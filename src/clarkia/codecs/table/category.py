@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 from numpy.typing import NDArray
 
+from clarkia.codecs.table import arrow
 from clarkia.codecs.table.arrow import Floats, Mask
 from clarkia.codecs.table.options import CodingOptions
 
@@ -86,7 +87,7 @@ class CategoryCoding:
             levels[rare] += np.searchsorted(self._rare_edges, uniforms[rare], side="right")
         if self.dictionary is None:
             return self._all_values.take(pa.array(levels, mask=missing)).cast(self.kind)
-        places = np.asarray(pc.index_in(self._all_values, self.dictionary).to_numpy())[levels]
+        places = np.asarray(pc.index_in(self._all_values, plain(self.dictionary)).to_numpy())[levels]
         indices = pa.array(places, mask=missing).cast(self.kind.index_type)
         return pa.DictionaryArray.from_arrays(indices, self.dictionary, ordered=self.kind.ordered)
 
@@ -95,9 +96,16 @@ class CategoryCoding:
         return np.zeros(len(levels))
 
 
+def cell_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type of a column's categories: that behind a dictionary, float32 for an unhashable float16."""
+    if pt.is_dictionary(kind):
+        kind = kind.value_type
+    return pa.float32() if pt.is_float16(kind) else arrow.working_type(kind)
+
+
 def plain(array: pa.Array) -> pa.Array:
-    """Return the values behind a dictionary array, or the array itself."""
-    return array.dictionary_decode() if pt.is_dictionary(array.type) else array
+    """Return the cells of a column as categories."""
+    return (array.dictionary_decode() if pt.is_dictionary(array.type) else array).cast(cell_type(array.type))
 
 
 def fit_category(array: pa.Array, options: CodingOptions) -> CategoryCoding:

@@ -142,7 +142,7 @@ def _in_range(name: str, coding: CategoryCoding, values: pa.Array, condition: Be
     kind = values.type
     ordered = coding.dictionary is not None and coding.kind.ordered
     if ordered:
-        order = coding.dictionary.cast(kind)  # type: ignore[union-attr]
+        order = plain(coding.dictionary)  # type: ignore[arg-type]
         ranks = pc.index_in(values, order)
         low = None if condition.low is None else pa.scalar(_place(name, order, condition.low))
         high = None if condition.high is None else pa.scalar(_place(name, order, condition.high))

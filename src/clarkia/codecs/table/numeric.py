@@ -217,19 +217,36 @@ def _single_values(counts: NDArray[np.int64], options: CodingOptions) -> NDArray
 def _members(
     counts: NDArray[np.int64], single: NDArray[np.bool_], num_groups: int, options: CodingOptions
 ) -> NDArray[np.int64]:
-    """Return the group of each distinct value, in ascending order and of nearly equal mass, -1 for single levels."""
+    """Return the group of each distinct value, in ascending order, -1 for single levels."""
     member = np.full(len(counts), -1)
     rest = np.flatnonzero(~single)
     mass = np.cumsum(counts[rest]) - counts[rest] / 2
     total = counts[rest].sum()
     groups = max(min(num_groups, int(total) // options.min_level_count), 1)
-    member[rest] = np.minimum(mass / max(total, 1) * groups, groups - 1).astype(int)
+    inner = _group_masses(groups, int(total) // options.min_level_count).cumsum()[:-1]
+    member[rest] = np.searchsorted(inner, mass / max(total, 1), side="right")
     own = member[rest]
     change = np.concatenate([[True], own[1:] != own[:-1], [True]])
     alone = change[:-1] & change[1:] & (counts[rest] < options.min_repeat)
     for place in np.flatnonzero(alone) if len(rest) > 1 else ():  # never kept verbatim: it joins its neighbour
         member[rest[place]] = member[rest[place - 1 if place else 1]]
     return member
+
+
+def _group_masses(groups: int, most: int) -> Floats:
+    """Return the share of each group: all equal, but the outermost two are cut into 1/2, 1/4, 1/8 and 1/8.
+
+    The outermost values spread over the widest range, and a class tells more of a place than a residual does.
+
+    Args:
+        groups: number of equal groups.
+        most: number of groups that would leave each just enough rows.
+    """
+    equal = np.full(groups, 1.0 / groups)
+    if groups < 8 or most < 8 * groups:
+        return equal
+    tail = np.array([1, 1, 2, 4]) / (8 * groups)
+    return np.concatenate([tail, equal[1:-1], tail[::-1]])
 
 
 def _edges(lasts: Floats, firsts: Floats, step: int) -> Floats:

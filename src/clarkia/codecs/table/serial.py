@@ -14,7 +14,7 @@ import pyarrow.types as pt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clarkia.codecs.table import arrow
-from clarkia.codecs.table.category import CategoryCoding
+from clarkia.codecs.table.category import CategoryCoding, cell_type, plain
 from clarkia.codecs.table.column import Coding, Fitted
 from clarkia.codecs.table.fixed import ConstantCoding, KeyCoding
 from clarkia.codecs.table.numeric import NumericCoding
@@ -291,7 +291,7 @@ def _category(
 ) -> CategoryCoding:
     where = f"column {column.name!r}"
     _require(column.role in ("categorical", "boolean"), f"{where}: its role does not fit a categorical coding")
-    cell = arrow.working_type(kind.value_type if pt.is_dictionary(kind) else kind)
+    cell = cell_type(kind)
     values = _from_list(where, tables["values"], key, cell)
     rare = _from_list(where, tables["rare"], key, cell) if part.rare_counts else pa.array([], cell)
     known = pa.concat_arrays([values, rare])
@@ -304,8 +304,8 @@ def _category(
     )
     dictionary = None
     if pt.is_dictionary(kind):
-        dictionary = _from_list(where, tables["dictionaries"], key, cell)
-        _require(pc.all(pc.is_in(known, dictionary)).as_py(), f"{where}: its dictionary lacks a category")
+        dictionary = _from_list(where, tables["dictionaries"], key, kind.value_type)
+        _require(pc.all(pc.is_in(known, plain(dictionary))).as_py(), f"{where}: its dictionary lacks a category")
         largest = np.iinfo(kind.index_type.to_pandas_dtype()).max
         _require(len(dictionary) - 1 <= largest, f"{where}: its dictionary is too long")
     return CategoryCoding(kind, values, rare, np.array(part.rare_counts, np.int64), dictionary)
