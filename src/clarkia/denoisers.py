@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from clarkia.processes import Gaussian, Masked, Mixed, Process, Time, block_time, spread
+from clarkia.processes.times import unspread
 from clarkia.spaces import State
 
 Denoiser: TypeAlias = Callable[..., Any]
@@ -98,12 +99,7 @@ class Preconditioned(nn.Module):
         if isinstance(process, Masked):
             return x, t, lambda logits: process.log_probs(logits, x)
         scales = preconditioning(process, x, t, self.data_std)
-        noise = scales.c_noise if scales.c_noise.shape == x.shape else scales.c_noise.reshape(-1)
-        return (
-            scales.c_in * x,
-            noise.expand(len(x)) if noise.ndim == 1 else noise,
-            lambda raw: scales.c_skip * x + scales.c_out * raw,
-        )
+        return scales.c_in * x, unspread(scales.c_noise, x), lambda raw: scales.c_skip * x + scales.c_out * raw
 
 
 def categorical_log_probs(

@@ -29,29 +29,12 @@ class TimeGrid(Protocol):
 # --------------------------------------------------------------------------------------------- variance exploding
 
 
-@dataclass(frozen=True, eq=False)
-class PowerMean:
-    """Power-mean noise scale ``(min^(1/rho) + t (max^(1/rho) - min^(1/rho)))^rho``, EDM's at ``rho = 7``.
+class _PowerMeanForm:
+    """The arithmetic of a power-mean noise scale, whether its curvature is given or learned."""
 
-    Args:
-        sigma_min: Noise scale towards t = 0 (a process takes t = 0 itself as clean).
-        sigma_max: Noise scale at t = 1.
-        rho: Curvature, a number or a tensor with one a column.
-
-    Source: Elucidating the Design Space of Diffusion-Based Generative Models (2022).
-    """
-
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
-    rho: float | Tensor = 7.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.sigma_min < self.sigma_max < math.inf:
-            raise ValueError(
-                f"sigma_min, sigma_max: expected 0 < sigma_min < sigma_max, found {self.sigma_min}, {self.sigma_max}."
-            )
-        if not bool((torch.as_tensor(self.rho) > 0).all()):
-            raise ValueError(f"rho: expected positive numbers, found {self.rho}.")
+    sigma_min: float
+    sigma_max: float
+    rho: float | Tensor
 
     def sigma(self, t: Tensor) -> Tensor:
         """Noise scale at ``t``; ``(n,)`` or, with a ``rho`` a column, ``(n, columns)``."""
@@ -76,7 +59,32 @@ class PowerMean:
         return low, self.sigma_max ** (1 / rho) - low
 
 
-class LearnedPowerMean(nn.Module):
+@dataclass(frozen=True, eq=False)
+class PowerMean(_PowerMeanForm):
+    """Power-mean noise scale ``(min^(1/rho) + t (max^(1/rho) - min^(1/rho)))^rho``, EDM's at ``rho = 7``.
+
+    Args:
+        sigma_min: Noise scale towards t = 0 (a process takes t = 0 itself as clean).
+        sigma_max: Noise scale at t = 1.
+        rho: Curvature, a number or a tensor with one a column.
+
+    Source: Elucidating the Design Space of Diffusion-Based Generative Models (2022).
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float | Tensor = 7.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_min < self.sigma_max < math.inf:
+            raise ValueError(
+                f"sigma_min, sigma_max: expected 0 < sigma_min < sigma_max, found {self.sigma_min}, {self.sigma_max}."
+            )
+        if not bool((torch.as_tensor(self.rho) > 0).all()):
+            raise ValueError(f"rho: expected positive numbers, found {self.rho}.")
+
+
+class LearnedPowerMean(nn.Module, _PowerMeanForm):
     """`PowerMean` with a trained ``rho = softplus(r) + 5`` a column; every ``r`` starts at 7, so ``rho`` at 12.0009.
 
     Args:
@@ -93,24 +101,9 @@ class LearnedPowerMean(nn.Module):
         self.raw = nn.Parameter(torch.full((num_columns,), 7.0))
 
     @property
-    def rho(self) -> Tensor:
+    def rho(self) -> Tensor:  # type: ignore[override]
         """Curvature of each column, above 5."""
         return softplus(self.raw) + 5
-
-    def sigma(self, t: Tensor) -> Tensor:
-        """Noise scale ``(n, columns)``."""
-        return self._schedule().sigma(t)
-
-    def d_sigma(self, t: Tensor) -> Tensor:
-        """Derivative of the noise scale."""
-        return self._schedule().d_sigma(t)
-
-    def t_of_sigma(self, sigma: Tensor) -> Tensor:
-        """Time of a noise scale."""
-        return self._schedule().t_of_sigma(sigma)
-
-    def _schedule(self) -> PowerMean:
-        return PowerMean(self.sigma_min, self.sigma_max, self.rho)
 
 
 # ------------------------------------------------------------------------------------------- variance preserving
@@ -190,25 +183,12 @@ class CosineVP:
 # --------------------------------------------------------------------------------------------------------- masks
 
 
-@dataclass(frozen=True, eq=False)
-class PolynomialMask:
-    """Visible with probability ``1 - ((1 - eps_max - eps_min) t^k + eps_min)``; linear at ``k = 1``.
+class _PolynomialMaskForm:
+    """The arithmetic of a polynomial mask, whether its exponent is given or learned."""
 
-    Args:
-        k: Exponent, a number or a tensor with one a column.
-        eps_max: Probability of being visible at t = 1.
-        eps_min: Probability of being masked towards t = 0.
-    """
-
-    k: float | Tensor = 1.0
-    eps_max: float = 0.0
-    eps_min: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not bool((torch.as_tensor(self.k) > 0).all()):
-            raise ValueError(f"k: expected positive numbers, found {self.k}.")
-        if min(self.eps_max, self.eps_min) < 0 or self.eps_max + self.eps_min >= 1:
-            raise ValueError(f"eps: expected eps_max, eps_min >= 0 with sum < 1, found {self.eps_max}, {self.eps_min}.")
+    k: float | Tensor
+    eps_max: float
+    eps_min: float
 
     def alpha(self, t: Tensor) -> Tensor:
         """Probability of being unmasked; ``(n,)`` or, with a ``k`` a column, ``(n, columns)``."""
@@ -227,7 +207,28 @@ class PolynomialMask:
         return level.clamp(min=0) ** (1 / k)
 
 
-class LearnedPolynomialMask(nn.Module):
+@dataclass(frozen=True, eq=False)
+class PolynomialMask(_PolynomialMaskForm):
+    """Visible with probability ``1 - ((1 - eps_max - eps_min) t^k + eps_min)``; linear at ``k = 1``.
+
+    Args:
+        k: Exponent, a number or a tensor with one a column.
+        eps_max: Probability of being visible at t = 1.
+        eps_min: Probability of being masked towards t = 0.
+    """
+
+    k: float | Tensor = 1.0
+    eps_max: float = 0.0
+    eps_min: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not bool((torch.as_tensor(self.k) > 0).all()):
+            raise ValueError(f"k: expected positive numbers, found {self.k}.")
+        if min(self.eps_max, self.eps_min) < 0 or self.eps_max + self.eps_min >= 1:
+            raise ValueError(f"eps: expected eps_max, eps_min >= 0 with sum < 1, found {self.eps_max}, {self.eps_min}.")
+
+
+class LearnedPolynomialMask(nn.Module, _PolynomialMaskForm):
     """`PolynomialMask` with a trained ``k = softplus(kappa) + 1`` a column; ``kappa`` starts at -6, ``k`` at 1.00248.
 
     Args:
@@ -244,24 +245,9 @@ class LearnedPolynomialMask(nn.Module):
         self.raw = nn.Parameter(torch.full((num_columns,), -6.0))
 
     @property
-    def k(self) -> Tensor:
+    def k(self) -> Tensor:  # type: ignore[override]
         """Exponent of each column, above 1."""
         return softplus(self.raw) + 1
-
-    def alpha(self, t: Tensor) -> Tensor:
-        """Probability of being unmasked, ``(n, columns)``."""
-        return self._schedule().alpha(t)
-
-    def d_alpha(self, t: Tensor) -> Tensor:
-        """Derivative of that probability."""
-        return self._schedule().d_alpha(t)
-
-    def t_of_alpha(self, alpha: Tensor) -> Tensor:
-        """Time at which that probability is ``alpha``."""
-        return self._schedule().t_of_alpha(alpha)
-
-    def _schedule(self) -> PolynomialMask:
-        return PolynomialMask(self.k, self.eps_max, self.eps_min)
 
 
 @dataclass(frozen=True)

@@ -124,13 +124,15 @@ class Masked:
         """
         if logits.shape != (*x_t.shape, self.max_classes):
             raise ValueError(f"logits: expected shape {(*x_t.shape, self.max_classes)}, found {tuple(logits.shape)}.")
-        classes = torch.arange(self.max_classes, device=x_t.device)
-        mask = self.mask_state(x_t.device)
-        excluded = (classes != x_t.unsqueeze(-1)) & (x_t != mask).unsqueeze(-1)
-        if not isinstance(self.num_classes, int):
-            excluded |= classes >= mask.unsqueeze(-1)
-        # A softmax over one class is exactly 1, so a visible cell needs no second pass.
-        return logits.masked_fill(excluded, -torch.inf).log_softmax(-1)
+        # Only masked cells go through the softmax; the one-hot rows of the visible ones are written as they are.
+        masked = self.is_masked(x_t).flatten().nonzero().squeeze(1)
+        rows = logits.flatten(0, -2).index_select(0, masked)
+        if not isinstance(self.num_classes, int) and min(self.num_classes) < self.max_classes:
+            lacking = _lacking(self.num_classes, x_t.device).index_select(0, masked % len(self.num_classes))
+            rows = rows.masked_fill(lacking, -torch.inf)
+        answer = torch.full((x_t.numel(), self.max_classes), -torch.inf, dtype=logits.dtype, device=logits.device)
+        answer.scatter_(1, x_t.flatten().clamp(max=self.max_classes - 1).unsqueeze(1), 0.0)
+        return answer.index_copy_(0, masked, rows.log_softmax(-1)).view(logits.shape)
 
     def rates(self, x_t: Tensor, log_probs: Tensor, t: Tensor) -> Tensor:
         """Reverse jump rates from each masked cell to each class, ``(n, ..., K)``; 0 at visible cells."""
@@ -177,3 +179,9 @@ class Masked:
 @lru_cache(maxsize=256)
 def _counts(num_classes: int | tuple[int, ...], device: torch.device) -> Tensor:
     return torch.as_tensor(num_classes, device=device)
+
+
+@lru_cache(maxsize=256)
+def _lacking(num_classes: tuple[int, ...], device: torch.device) -> Tensor:
+    """The classes each position lacks, bool ``(m, K_max)``."""
+    return torch.arange(max(num_classes), device=device) >= _counts(num_classes, device).unsqueeze(-1)

@@ -14,6 +14,8 @@ Time: TypeAlias = Tensor | Mapping[str, Tensor]
 def spread(t: Tensor | float, x: Tensor, name: str = "t") -> Tensor:
     """A time that broadcasts against ``x``: ``(n, 1, ..., 1)`` from ``(n,)``, an element-wise time unchanged.
 
+    A time that all rows share by expansion keeps one row, so that schedules are evaluated once for the whole batch.
+
     Args:
         t: One time, ``(n,)``, or the shape of ``x``.
         x: ``(n, ...)``.
@@ -25,10 +27,20 @@ def spread(t: Tensor | float, x: Tensor, name: str = "t") -> Tensor:
     if not isinstance(t, Tensor):
         t = torch.as_tensor(t, dtype=torch.float64, device=x.device)
     if t.shape == x.shape:
-        return t
+        return shared(t)
     if t.ndim == 0 or t.shape == x.shape[:1]:
-        return t.reshape(-1, *(1,) * (x.ndim - 1))
+        return shared(t).reshape(-1, *(1,) * (x.ndim - 1))
     raise ValueError(f"{name}: expected shape ({x.shape[0]},) or {tuple(x.shape)}, found {tuple(t.shape)}.")
+
+
+def unspread(t: Tensor, x: Tensor) -> Tensor:
+    """The inverse of `spread`: ``(n,)`` where the elements of a row share one time, else the shape of ``x``."""
+    return t.reshape(-1).expand(len(x)) if t.shape[1:].numel() == 1 else t.expand(x.shape)
+
+
+def shared(t: Tensor) -> Tensor:
+    """One row of a time that was expanded over the rows; any other time unchanged."""
+    return t[:1] if t.ndim and len(t) > 1 and t.stride(0) == 0 else t
 
 
 def block_time(t: Time, block: str) -> Tensor:

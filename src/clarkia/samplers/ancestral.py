@@ -10,6 +10,7 @@ from torch import Tensor
 
 from clarkia.processes import Masked, spread
 from clarkia.processes.kernels import reveal
+from clarkia.processes.times import unspread
 from clarkia.random import Noise, rand
 from clarkia.samplers.heun import MAX_CHURN
 from clarkia.samplers.solver import Staged, Stages, require
@@ -85,10 +86,11 @@ class Ancestral(Staged):
 
     def _remasked(self, process: Masked, x: Tensor, t: Tensor, s: Tensor, generator: Noise) -> tuple[Tensor, Tensor]:
         reference = PowerMean()
+        t, s = spread(t, x), spread(s, x)
         gamma = (self.remask * (t - s)).clamp(max=MAX_CHURN)
         raised = reference.t_of_sigma(reference.sigma(t) * (1 + gamma))
         t_hat = torch.where((gamma > 0) & (raised <= 1), raised, t)
-        visible, visible_hat = (process.alpha(spread(time, x)) for time in (t, t_hat))
+        visible, visible_hat = process.alpha(t), process.alpha(t_hat)
         keep = torch.where(visible > 0, visible_hat / torch.where(visible > 0, visible, 1.0), 1.0)
         kept = rand(x.shape, generator, device=x.device) < keep
-        return torch.where(kept, x, process.mask_state(x.device)), t_hat
+        return torch.where(kept, x, process.mask_state(x.device)), unspread(t_hat, x)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clarkia.processes import Masked, Mixed, Process
+from clarkia.processes import Masked, Mixed, Process, spread
 from clarkia.processes.times import Time
 from clarkia.spaces import State, check_classes
 
@@ -57,7 +57,7 @@ class Evidence:
         if not self._cells:
             return t
         times = {
-            name: t.reshape(-1, *(1,) * (block.ndim - 1)) * self._live[name] if name in self._live else t
+            name: (spread(t, block) * self._live[name]).expand(block.shape) if name in self._live else t
             for name, block in _blocks(x).items()
         }
         return times if self._mixed else times[""]
@@ -87,7 +87,7 @@ def _check(x: Tensor, values: Tensor, mask: Tensor, process: Any, block: str) ->
             )
     if mask.dtype != torch.bool:
         raise ValueError(f"known: expected a bool mask{where}, found {mask.dtype}.")
-    values, mask = values.to(x).expand(x.shape), mask.to(x.device).expand(x.shape)
+    values, mask = torch.broadcast_tensors(values.to(x), mask.to(x.device))
     if isinstance(process, Masked):
         check_classes(torch.where(mask, values, 0), process.num_classes, f"known values{where}")
     elif not bool(torch.isfinite(values[mask]).all()):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from clarkia.processes import Gaussian, spread
+from clarkia.processes.times import unspread
 from clarkia.random import Noise, randn
 from clarkia.samplers.solver import Staged, Stages, require
 
@@ -69,7 +70,7 @@ class Heun(Staged):
         extra = torch.where(churned, process.sigma(t_hat) ** 2 - (scale * process.sigma(start)) ** 2, 0.0)
         std = self.churn_noise * extra.clamp(min=0).sqrt()
         x = scale.to(x.dtype) * x + std.to(x.dtype) * randn(x.shape, generator, dtype=x.dtype, device=x.device)
-        return x, t_hat if t_hat.shape == x.shape else t_hat.reshape(-1)
+        return x, unspread(t_hat, x)
 
 
 def _correction(process: Gaussian, t: Tensor, s: Tensor) -> Tensor:

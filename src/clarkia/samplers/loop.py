@@ -12,6 +12,7 @@ from torch import Tensor
 from clarkia import schedules
 from clarkia.denoisers import Denoiser, check_prediction
 from clarkia.processes import Gaussian, Masked, Mixed, Process
+from clarkia.processes.times import shared
 from clarkia.random import Noise
 from clarkia.samplers.ancestral import Ancestral
 from clarkia.samplers.evidence import Evidence, known_rows, known_shape
@@ -113,10 +114,13 @@ class _Evaluation:
         self.latest: Any = None
 
     def __call__(self, x: Any, t: Any) -> Any:
-        t = {name: time.to(self._dtype) for name, time in t.items()} if isinstance(t, dict) else t.to(self._dtype)
+        t = {name: self._cast(time) for name, time in t.items()} if isinstance(t, dict) else self._cast(t)
         self.latest = self._denoiser(x, t, *self._condition)
         check_prediction(self.latest, x, t, self._process)
         return self.latest
+
+    def _cast(self, t: Tensor) -> Tensor:
+        return shared(t).to(self._dtype).expand(t.shape)
 
 
 def _grid(num_steps: int | None, times: Tensor | None) -> Tensor:
