@@ -110,7 +110,8 @@ def pair_draws(
         rng: Chooses the pairs when there are more than ``max_pairs``.
         max_pairs: Number of pairs that the mean runs over at most.
     """
-    codes = [np.concatenate([*_binned(real, synthetic, i)], 1) for i in (0, 1)]
+    binned = discretise_shared(real.numeric, synthetic.numeric)
+    codes = [np.concatenate([b, rows.categorical], 1) for b, rows in zip(binned, (real, synthetic), strict=True)]
     sizes = num_classes(*(MixedRows.of(c) for c in codes)) + 1
     first, second = np.triu_indices(codes[0].shape[1], 1)
     chosen = np.arange(len(first))
@@ -118,14 +119,9 @@ def pair_draws(
         chosen = rng.choice(len(first), max_pairs, replace=False)
     total = np.zeros(weights.shape[1])
     for i, j in zip(first[chosen], second[chosen], strict=True):
-        cells = [(c[:, i] + 1) * sizes[j] + c[:, j] + 1 for c in codes]
-        total += _table_draws(*cells, weights) / len(chosen)
+        known, made = ((c[:, i] + 1) * sizes[j] + c[:, j] + 1 for c in codes)
+        total += _table_draws(known, made, weights) / len(chosen)
     return total
-
-
-def _binned(real: MixedRows, synthetic: MixedRows, which: int) -> tuple[np.ndarray, np.ndarray]:
-    binned = discretise_shared(real.numeric, synthetic.numeric)[which]
-    return binned, (real, synthetic)[which].categorical
 
 
 def resample(rows: MixedRows, n: int, rng: np.random.Generator) -> MixedRows:

@@ -80,13 +80,8 @@ def _boosting(task: str, categorical: np.ndarray, leaves: int, trees: int, seed:
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     kind = HistGradientBoostingClassifier if task == "classification" else HistGradientBoostingRegressor
-    return kind(
-        categorical_features=categorical,
-        max_leaf_nodes=leaves,
-        max_iter=trees,
-        early_stopping=False,
-        random_state=seed,
-    )
+    options: dict[str, Any] = {"categorical_features": categorical, "early_stopping": False}
+    return kind(max_leaf_nodes=leaves, max_iter=trees, random_state=seed, **options)
 
 
 def _linear(task: str, inverse_penalty: float) -> Any:
@@ -256,4 +251,4 @@ def importance_correlation(first: Predictor, second: Predictor) -> float:
         raise ValueError("Both predictors must have been made with importances=True.")
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return np.nan
-    return float(stats.spearmanr(a, b).statistic)
+    return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])

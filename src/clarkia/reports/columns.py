@@ -1,5 +1,7 @@
 """Arrow tables as the arrays that measures take: one typing and one coding for all tables of a report."""
 
+# pyarrow.compute makes its functions when it is imported, where a type checker does not see them
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import difflib
@@ -15,8 +17,8 @@ from clarkia.measures.rows import MixedRows
 
 NUMERIC_ROLES = frozenset({"numeric", "integer", "decimal", "real", "date", "timestamp", "time", "duration"})
 CATEGORICAL_ROLES = frozenset({"categorical", "boolean"})
-LEFT_OUT_ROLES = frozenset({"key", "text", "ignore"})
-KEY_ROWS = 20  # a string column of fewer rows can be all distinct by chance
+LEFT_OUT_ROLES = frozenset({"key", "drop"})
+KEY_ROWS = 20  # in fewer rows, distinct values are no sign of an identifier
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class ReportColumn:
 
     Attributes:
         name: Name in the table.
-        kind: "numeric", "categorical", or for columns that no measure sees "key", "text" or "ignore".
+        kind: "numeric", "categorical", or for columns that no measure of distance sees "key" or "drop".
         type: Arrow type in the real table.
     """
 
@@ -43,14 +45,14 @@ class CodedTables:
         numeric: Names of the numeric columns, in the order of the arrays.
         categorical: Names of the categorical columns, in the order of the arrays.
         categories: For every categorical column the value of every code, as text.
-        tables: One set of rows a table; None where no table was given.
+        rows: One set of rows a table, by the word that names it.
     """
 
     columns: tuple[ReportColumn, ...]
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
     categories: tuple[tuple[str, ...], ...]
-    tables: tuple[MixedRows | None, ...]
+    rows: Mapping[str, MixedRows]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -71,28 +73,39 @@ def _is_text(type_: pa.DataType) -> bool:
     return pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_)
 
 
+def _all_distinct(column: pa.ChunkedArray) -> bool:
+    return len(column) >= KEY_ROWS and pc.count_distinct(column, mode="all").as_py() == len(column)
+
+
+def _sequential(column: pa.ChunkedArray) -> bool:
+    """Whether distinct integers fill at least half of their range, as running numbers do."""
+    low, high = pc.min_max(column).as_py().values()
+    return high - low < 2 * len(column)
+
+
 def _default_kind(name: str, column: pa.ChunkedArray) -> str:
     type_ = column.type
     if _is_number(type_):
-        return "numeric"
+        return "key" if pa.types.is_integer(type_) and _all_distinct(column) and _sequential(column) else "numeric"
     if _is_text(type_):
-        distinct = len(column) >= KEY_ROWS and pc.count_distinct(column, mode="all").as_py() == len(column)
-        return "key" if distinct else "categorical"
+        return "key" if _all_distinct(column) else "categorical"
     if pa.types.is_boolean(type_) or pa.types.is_dictionary(type_) or pa.types.is_null(type_):
         return "categorical"
     raise DataError(
-        f"Column '{name}' has the type {type_}, which a report cannot compare; remove it or give it the role 'ignore'."
+        f"Column '{name}' has the type {type_}, which a report cannot compare; remove it or give it the role 'drop'."
     )
 
 
-def _declared_kind(name: str, role: str) -> str:
+def _declared_kind(name: str, role: str, column: pa.ChunkedArray) -> str:
+    if role == "constant":
+        return _default_kind(name, column)
     if role in NUMERIC_ROLES:
         return "numeric"
     if role in CATEGORICAL_ROLES:
         return "categorical"
     if role in LEFT_OUT_ROLES:
         return role
-    known = ", ".join(sorted(NUMERIC_ROLES | CATEGORICAL_ROLES | LEFT_OUT_ROLES))
+    known = ", ".join(sorted(NUMERIC_ROLES | CATEGORICAL_ROLES | LEFT_OUT_ROLES | {"constant"}))
     raise DataError(f"Column '{name}' has the unknown role '{role}'; the roles are {known}.")
 
 
@@ -101,7 +114,7 @@ def type_columns(real: pa.Table, roles: Mapping[str, str] | None = None) -> tupl
 
     Args:
         real: The real table. Integers, reals, decimals, dates and times are numeric; strings, booleans and
-            dictionaries are categorical; strings that are all distinct are keys.
+            dictionaries are categorical; running numbers and strings that are all distinct are keys.
         roles: Roles by column name that override the default.
 
     Raises:
@@ -116,7 +129,9 @@ def type_columns(real: pa.Table, roles: Mapping[str, str] | None = None) -> tupl
     return tuple(
         ReportColumn(
             name,
-            _declared_kind(name, roles[name]) if name in roles else _default_kind(name, real.column(name)),
+            _declared_kind(name, roles[name], real.column(name))
+            if name in roles
+            else _default_kind(name, real.column(name)),
             real.schema.field(name).type,
         )
         for name in real.column_names
@@ -176,59 +191,54 @@ def _as_values(column: pa.ChunkedArray, spec: ReportColumn, table: str) -> pa.Ar
     return column
 
 
-def _as_codes(columns: Sequence[pa.Array | None]) -> tuple[list[np.ndarray | None], tuple[str, ...]]:
+def _as_codes(columns: Sequence[pa.Array]) -> tuple[list[np.ndarray], tuple[str, ...]]:
     """Codes of every table's column under one coding, and the text of every code."""
-    present = [column for column in columns if column is not None]
-    coded = pa.chunked_array(present).combine_chunks().dictionary_encode()
+    coded = pa.chunked_array(columns).combine_chunks().dictionary_encode()
     codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    parts = iter(np.split(codes, np.cumsum([len(column) for column in present])[:-1]))
-    labels = tuple(str(value) for value in coded.dictionary.to_pylist())
-    return [None if column is None else next(parts) for column in columns], labels
+    parts = np.split(codes, np.cumsum([len(column) for column in columns])[:-1])
+    return parts, tuple(str(value) for value in coded.dictionary.to_pylist())
 
 
-def code_tables(columns: Sequence[ReportColumn], tables: Mapping[str, pa.Table | None]) -> CodedTables:
+def _check_table(word: str, table: pa.Table, columns: Sequence[ReportColumn]) -> None:
+    if table.num_rows == 0:
+        raise DataError(f"The {word} table has no rows.")
+    for column in columns:
+        if column.name not in table.column_names:
+            raise DataError(f"The {word} table has no column '{column.name}', which the real table has; add it.")
+
+
+def code_tables(columns: Sequence[ReportColumn], tables: Mapping[str, pa.Table]) -> CodedTables:
     """Code all tables of a report alike.
 
     Args:
         columns: The columns of the real table.
-        tables: Tables by the word that names them in messages; None for a table that was not given.
+        tables: Tables by the word that names them in messages.
 
     Raises:
         DataError: A table lacks a column, has no rows, or a column cannot be converted.
     """
-    for word, table in tables.items():
-        if table is None:
-            continue
-        if table.num_rows == 0:
-            raise DataError(f"The {word} table has no rows.")
-        for column in columns:
-            if column.kind in ("numeric", "categorical") and column.name not in table.column_names:
-                raise DataError(f"The {word} table has no column '{column.name}', which the real table has; add it.")
     numeric = [c for c in columns if c.kind == "numeric"]
     categorical = [c for c in columns if c.kind == "categorical"]
     if not numeric and not categorical:
         raise DataError("The real table has no column that can be compared; give at least one column a role.")
+    for word, table in tables.items():
+        _check_table(word, table, [*numeric, *categorical])
     coded = [
-        _as_codes([None if t is None else _as_values(t.column(spec.name), spec, word) for word, t in tables.items()])
+        _as_codes([_as_values(table.column(spec.name), spec, word) for word, table in tables.items()])
         for spec in categorical
     ]
-    rows = []
+    rows = {}
     for i, (word, table) in enumerate(tables.items()):
-        if table is None:
-            rows.append(None)
-            continue
         numbers = [_as_numbers(table.column(spec.name), spec, word) for spec in numeric]
         codes = [parts[i] for parts, _ in coded]
-        rows.append(
-            MixedRows.build(
-                np.stack(numbers, 1) if numbers else np.zeros((table.num_rows, 0)),
-                np.stack(codes, 1) if codes else np.zeros((table.num_rows, 0), np.int64),
-            )
+        rows[word] = MixedRows(
+            np.stack(numbers, 1) if numbers else np.zeros((table.num_rows, 0)),
+            np.stack(codes, 1) if codes else np.zeros((table.num_rows, 0), np.int64),
         )
     return CodedTables(
         tuple(columns),
         tuple(c.name for c in numeric),
         tuple(c.name for c in categorical),
         tuple(labels for _, labels in coded),
-        tuple(rows),
+        rows,
     )

@@ -61,17 +61,19 @@ class SkillBar:
 
 def skill_bar(metric: Metric) -> SkillBar | None:
     """Place a metric and its interval on the way from ceiling to floor, cut to the bar's ends."""
-    if metric.skill is None or metric.floor is None or metric.ceiling is None:
+    value, floor, ceiling = metric.value, metric.floor, metric.ceiling
+    if metric.skill is None or value is None or floor is None or ceiling is None:
         return None
-    span = metric.ceiling - metric.floor
-    ends = metric.interval or (metric.value, metric.value)
-    low, at, high = (float(np.clip(100 * (1 - (v - metric.floor) / span), 0, 100)) for v in (*ends, metric.value))
-    low, high, at = (*sorted((low, at)), high)
+
+    def place(figure: float) -> float:
+        return float(np.clip(100 * (1 - (figure - floor) / (ceiling - floor)), 0, 100))
+
+    low, high = sorted(place(end) for end in metric.interval or (value, value))
     if metric.group == "privacy":  # a small trace is a trace, however far from copying everything
         tone = "bad" if leaves_trace(metric) else "good"
     else:
         tone = "good" if metric.skill >= 0.9 else "fair" if metric.skill >= 0.6 else "bad"
-    return SkillBar(at, low, high, tone)
+    return SkillBar(place(value), low, high, tone)
 
 
 def naive_word(metric: Metric) -> str:

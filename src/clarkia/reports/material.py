@@ -78,19 +78,16 @@ def gather(
 
     Args:
         tables: "real", "synthetic" and, where given, "holdout".
-        coded: The same tables as arrays, in this order; further ones are not looked at.
+        coded: The same tables as arrays; further ones are not looked at.
         target: Name of the column to predict, or None.
         sensitive: Names of the columns for attribute inference.
         max_rows: Number of rows of every table in use at most.
         seed: Seed of everything random.
     """
-    real, synthetic, *rest = (
-        subsample(rows, max_rows, stream(seed, f"rows of {word}"))
-        for word, rows in zip(tables, coded.tables, strict=False)
-    )
-    holdout = rest[0] if rest else None
+    cut = {word: subsample(coded.rows[word], max_rows, stream(seed, f"rows of {word}")) for word in tables}
+    real, synthetic, holdout = cut["real"], cut["synthetic"], cut.get("holdout")
     reference, fresh = real, holdout
-    if fresh is None:
+    if fresh is None:  # two halves of the real rows
         order = stream(seed, "halves").permutation(len(real))
         reference, fresh = real[order[: (len(order) + 1) // 2]], real[order[(len(order) + 1) // 2 :]]
     rng = stream(seed, "independent columns")

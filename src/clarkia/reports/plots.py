@@ -31,8 +31,8 @@ def _svg(width: float, height: float, label: str, parts: Sequence[Markup]) -> Ma
 
 def _heights(shares: Sequence[float], log: bool, top: float) -> np.ndarray:
     """Heights in [0, 1]; on the log scale a thousandth of the rows is a visible sliver."""
-    shares = np.asarray(shares)
-    return np.log1p(1000 * shares) / math.log1p(1000 * top) if log else shares / top
+    heights = np.asarray(shares)
+    return np.log1p(1000 * heights) / math.log1p(1000 * top) if log else heights / top
 
 
 def _steps(left: np.ndarray, heights: np.ndarray, base: float, scale: float, close: bool) -> str:

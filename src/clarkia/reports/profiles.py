@@ -194,8 +194,8 @@ def profile_columns(material: Material, floors: dict[str, np.ndarray] | None = N
         at = position[column.name]
         numeric = column.kind == "numeric"
         i = at if numeric else at - len(coded.numeric)
-        pair = [(rows.numeric if numeric else rows.categorical)[:, i] for rows in (real, made)]
-        distinct = np.unique(pair[0][~np.isnan(pair[0])] if numeric else pair[0][pair[0] >= 0])
+        known, new = ((rows.numeric if numeric else rows.categorical)[:, i] for rows in (real, made))
+        distinct = np.unique(known[~np.isnan(known)] if numeric else known[known >= 0])
         return ColumnProfile(
             name=column.name,
             kind=column.kind,
@@ -206,7 +206,7 @@ def profile_columns(material: Material, floors: dict[str, np.ndarray] | None = N
             missing_real=float(gaps[0][at]),
             missing_synthetic=float(gaps[1][at]),
             distinct=len(distinct),
-            plot=_histogram(*pair, column.type) if numeric else _bars(*pair, coded.categories[i]),
+            plot=_histogram(known, new, column.type) if numeric else _bars(known, new, coded.categories[i]),
         )
 
     return tuple(profile(column) for column in coded.columns if column.name in position)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from clarkia.adapters.frames import to_arrow
+from clarkia.atomic import replacing
 from clarkia.errors import DataError
 from clarkia.measures.pairs import pair_errors
 from clarkia.reports.columns import code_tables, require_column, type_columns
@@ -28,7 +30,7 @@ from clarkia.reports.summary import Finding, summarise
 from clarkia.reports.tabsyn import tabsyn_metrics
 
 PROTOCOLS = ("clarkia-1", "tabsyn-2024")
-MIN_ROWS = 30  # cross-validation and quantiles say nothing about fewer
+MIN_ROWS = 30  # cross-validation, quantiles and attacks say nothing about fewer
 Step = Callable[[str], None]
 
 
@@ -93,17 +95,16 @@ class TableReport:
         return render_text(self, width)
 
     def to_html(self, path: str | Path) -> Path:
-        """Write the report as one self-contained HTML file, in one piece, and return its path."""
+        """Write the report as one self-contained HTML file, whole or not at all, and return its path.
+
+        Raises:
+            DataError: The path cannot be written.
+        """
         from clarkia.reports.html import render_html
 
-        path = Path(path)
-        beside = path.with_name(f".{path.name}.part")
-        try:
+        with replacing(path, overwrite=True) as beside:
             beside.write_text(render_html(self), encoding="utf-8")
-            beside.replace(path)
-        except FileNotFoundError as error:
-            raise DataError(f"The folder of '{path}' does not exist; make it or choose another place.") from error
-        return path
+        return Path(path)
 
 
 @contextmanager
@@ -166,7 +167,7 @@ def _check(tables: dict[str, pa.Table], protocol: str, names: Sequence[str], max
     if max_rows < MIN_ROWS:
         raise DataError(f"max_rows must be at least {MIN_ROWS}, not {max_rows}.")
     for word, table in tables.items():
-        if table.num_rows < (MIN_ROWS if word != "holdout" else 1):
+        if table.num_rows < MIN_ROWS:
             raise DataError(f"The {word} table has {table.num_rows} rows; a report needs at least {MIN_ROWS}.")
     for name in names:
         require_column(name, tables["real"].column_names, "target or sensitive")
@@ -206,7 +207,7 @@ def table_report(
         holdout: Real rows the generator did not see: needed for privacy attacks, and better floors everywhere.
         target: Column to predict for the utility metrics.
         protocol: "clarkia-1", or "tabsyn-2024" for figures that compare with the TabSyn and TabDiff papers.
-        roles: Roles by column name ("numeric", "categorical", "key", "ignore", ...) where the type does not say it,
+        roles: Roles by column name ("numeric", "categorical", "key", "drop", ...) where the type does not say it,
             such as categories coded as integers.
         constraints: Functions by name that take a pyarrow table and return one boolean a row: true where it holds.
         sensitive: Columns for attribute inference; the target when not given.
@@ -221,14 +222,13 @@ def table_report(
     Raises:
         DataError: A table, a column, a role or an argument cannot be used; the message says which and what to do.
     """
-    tables = {"real": _as_table(real, "real"), "synthetic": _as_table(synthetic, "synthetic")}
-    if holdout is not None:
-        tables["holdout"] = _as_table(holdout, "holdout")
+    given = {"real": real, "synthetic": synthetic} | ({} if holdout is None else {"holdout": holdout})
+    tables = {word: to_arrow(frame, roles) for word, frame in given.items()}
     wanted = tuple(sensitive) if sensitive is not None else (() if target is None else (target,))
     _check(tables, protocol, [*wanted, *([] if target is None else [target])], max_rows)
     with _progress(progress, 9) as step:
         columns = type_columns(tables["real"], roles)
-        imputations = {f"imputed {i}": _as_table(table, "imputed") for i, table in enumerate(imputed or ())}
+        imputations = {f"imputed {i}": to_arrow(table, roles) for i, table in enumerate(imputed or ())}
         _check_imputations(imputations, tables, target)
         coded = code_tables(columns, tables | imputations)
         for name in [*wanted, *([] if target is None else [target])]:
@@ -241,7 +241,7 @@ def table_report(
         if protocol == "clarkia-1":
             metrics = _clarkia_metrics(material, constraints or {}, floors, pairs, step)
         else:
-            cells = [material.target.values(rows) for rows in coded.tables[len(tables) :] if material.target and rows]
+            cells = [material.target.values(coded.rows[word]) for word in imputations] if material.target else []
             metrics = tabsyn_metrics(material, imputed=cells, on_step=step)
         step("Columns")
         profiles = profile_columns(material, floors)

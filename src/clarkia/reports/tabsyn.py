@@ -139,7 +139,7 @@ def _joint_metrics(material: Material, scores: TabsynScores) -> list[Metric]:
 
 def _utility_metric(material: Material, scores: TabsynScores) -> list[Metric]:
     predictor = scores.details.predictor
-    if predictor is None:
+    if predictor is None or material.holdout is None or material.target is None:
         return []
     real = tstr(material.real, material.holdout, material.target, seed=material.seed)
     score = macro_auc if predictor.task == "classification" else rmse
@@ -182,7 +182,7 @@ def _privacy_metrics(scores: TabsynScores) -> list[Metric]:
 def _imputation_metric(material: Material, imputed: Sequence[np.ndarray]) -> list[Metric]:
     if not imputed or material.target is None or material.holdout is None:
         return []
-    truth, numeric = material.target.values(material.coded.tables[2]), material.target.numeric
+    truth, numeric = material.target.values(material.coded.rows["holdout"]), material.target.numeric
     known = ~np.isnan(truth) if numeric else truth >= 0
     return [
         metric(

@@ -41,11 +41,9 @@ def render_text(report: TableReport, width: int) -> str:
         if used < report.rows[word]:
             console.print(Text(f"  {used:,} of the {word} rows were used."))
     table = Table(box=None, pad_edge=False, show_edge=False, header_style="")
-    for heading, side in (("metric", "left"), ("value", "right"), ("95% interval", "left")):
-        table.add_column(heading, justify=side)
-    for heading in ("floor", "ceiling", "skill"):
+    table.add_column("metric")
+    for heading in ("value", "95% interval", "floor", "ceiling", "skill", "rows"):
         table.add_column(heading, justify="right")
-    table.add_column("rows", justify="right")
     group = ""
     for metric in report.metrics:
         if metric.group != group:

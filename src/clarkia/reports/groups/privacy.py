@@ -10,15 +10,14 @@ from clarkia.measures.privacy import (
     membership_attack,
     outlier_ratio,
 )
+from clarkia.measures.rows import MixedRows
 from clarkia.reports.material import Material
 from clarkia.reports.metric import Metric, metric
-
-HOLDOUT_ROWS = 20  # fewer holdout rows say nothing about membership
 
 
 def copy_metrics(material: Material) -> tuple[Metric, ...]:
     """Exact copies among all rows; the naive table copies its training rows."""
-    real, made = material.coded.tables[:2]
+    real, made = material.coded.rows["real"], material.coded.rows["synthetic"]
     copies = exact_copies(real, made)
     rows = (len(real), len(made))
     verbatim = exact_copies(real, real)
@@ -47,9 +46,9 @@ def copy_metrics(material: Material) -> tuple[Metric, ...]:
     )
 
 
-def neighbour_metrics(material: Material) -> tuple[Metric, ...]:
+def neighbour_metrics(material: Material, holdout: MixedRows) -> tuple[Metric, ...]:
     """Nearest records against a holdout."""
-    real, holdout, made = material.real, material.holdout, material.synthetic
+    real, made = material.real, material.synthetic
     closer = closer_to_real(real, holdout, made, seed=material.seed)
     ratio = outlier_ratio(real, holdout, made, seed=material.seed)
     rng = material.rng("privacy")
@@ -81,9 +80,9 @@ def neighbour_metrics(material: Material) -> tuple[Metric, ...]:
     )
 
 
-def attack_metrics(material: Material) -> tuple[Metric, ...]:
+def attack_metrics(material: Material, holdout: MixedRows) -> tuple[Metric, ...]:
     """Membership and attribute inference."""
-    real, holdout, made = material.real, material.holdout, material.synthetic
+    real, made = material.real, material.synthetic
     attack = membership_attack(real, holdout, made, seed=material.seed)
     worst = membership_attack(real, holdout, real, seed=material.seed)
     rows = (len(attack.members), len(made))
@@ -131,6 +130,6 @@ def attack_metrics(material: Material) -> tuple[Metric, ...]:
 def privacy_metrics(material: Material) -> tuple[Metric, ...]:
     """Copies always; neighbours and attacks where there is a holdout. The naive table copies its training rows."""
     metrics = copy_metrics(material)
-    if material.holdout is None or len(material.holdout) < HOLDOUT_ROWS:
+    if material.holdout is None:
         return metrics
-    return (*metrics, *neighbour_metrics(material), *attack_metrics(material))
+    return (*metrics, *neighbour_metrics(material, material.holdout), *attack_metrics(material, material.holdout))

@@ -102,7 +102,7 @@ def utility_metrics(material: Material) -> tuple[Metric, ...]:
         real = _fit(material, real_rows, test, model, importances=deep)
         naive = _fit(material, naive_rows, test, model)
         metrics += _model_metrics(model, made, real, naive, rows, material.seed)
-        if deep and (made_features := len(made.importances)) > 1:
+        if made.importances is not None and len(made.importances) > 1:
             half = len(real_rows) // 2
             parts = [
                 _fit(material, part, test, model, importances=True) for part in (real_rows[:half], real_rows[half:])
@@ -116,8 +116,8 @@ def utility_metrics(material: Material) -> tuple[Metric, ...]:
                     floor=importance_correlation(*parts),
                     ceiling=0.0,
                     rows=rows,
-                    note=f"Rank correlation of the importances of {made_features} features, synthetic against real "
-                    "training; the floor compares models of two halves of the real rows.",
+                    note=f"Rank correlation of the importances of {len(made.importances)} features, synthetic against "
+                    "real training; the floor compares models of two halves of the real rows.",
                 )
             )
     return tuple(metrics)

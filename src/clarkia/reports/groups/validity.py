@@ -1,5 +1,7 @@
 """Validity: does every synthetic row obey the table's own rules?"""
 
+# pyarrow.compute makes its functions when it is imported, where a type checker does not see them
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -65,8 +67,10 @@ def unseen_category(real: MixedRows, other: MixedRows) -> np.ndarray:
 
 def unexpected_missing(real: MixedRows, other: MixedRows) -> np.ndarray:
     """Rows with a missing cell in a column that is never missing in the real table."""
-    complete = ~np.isnan(real.numeric).any(0), (real.categorical >= 0).all(0)
-    return (np.isnan(other.numeric) & complete[0]).any(1) | ((other.categorical < 0) & complete[1]).any(1)
+    gaps, known_gaps = (
+        np.concatenate([np.isnan(rows.numeric), rows.categorical < 0], axis=1) for rows in (other, real)
+    )
+    return np.any(gaps & ~np.any(known_gaps, axis=0), axis=1)
 
 
 def key_metrics(material: Material) -> tuple[Metric, ...]:
@@ -129,8 +133,8 @@ def validity_metrics(material: Material, constraints: Mapping[str, Constraint]) 
 
     The floor of a rate is the rate among holdout rows, where there is a holdout: rare values occur in fresh rows too.
     """
-    real, made = material.coded.tables[:2]
-    fresh = material.coded.tables[2] if len(material.coded.tables) > 2 else None
+    rows_of = material.coded.rows
+    real, made, fresh = rows_of["real"], rows_of["synthetic"], rows_of.get("holdout")
     rows = (len(real), len(made))
     metrics = [schema_metric(material.tables["real"], material.tables["synthetic"])]
     checks = (
