@@ -4,16 +4,17 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
+from clarkia.cite import cite
+from clarkia.errors import DataError
+
 __version__ = version("clarkia")
 
 _HOMES = {
     "TableModel": "clarkia.models.table",
     "load": "clarkia.models",
-    "DataError": "clarkia.errors",
-    "cite": "clarkia.cite",
 }
 
-__all__ = ["DataError", "TableModel", "__version__", "cite", "load"]  # noqa: F822  # found on first use
+__all__ = ["DataError", "TableModel", "__version__", "cite", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ from clarkia.networks import Bfloat16, ResidualMLP, TabDiffNet, bfloat16_is_fast
 from clarkia.objectives import MixedDenoising
 from clarkia.processes import Masked, Mixed, VarianceExploding
 from clarkia.schedules import LearnedPolynomialMask, LearnedPowerMean
-from clarkia.spaces import Continuous
+from clarkia.spaces import Categorical, Continuous
 from clarkia.spaces import Mixed as MixedSpace
 
 CHOICES = {
@@ -82,7 +82,8 @@ def _network(codec: TableCodec, options: Options) -> nn.Module:
 
 def _ordered(codec: TableCodec) -> dict[str, list[int]]:
     """By block, how many levels of each position are in the order of their values: those of numeric columns."""
-    ordered = {name: [0] * len(block.counts) for name, block in codec.space.blocks.items() if name != "numeric"}
+    blocks = codec.space.blocks.items()
+    ordered = {name: [0] * len(block.counts) for name, block in blocks if isinstance(block, Categorical)}
     for column, coding in zip(codec.columns, codec.codings, strict=True):
         if column.level is not None and isinstance(coding, NumericCoding):
             block, position = column.level
@@ -108,5 +109,5 @@ def default_solver() -> samplers.Mixed:
 
 def default_steps(space: MixedSpace) -> int:
     """Enough steps to reveal every categorical position alone, and never fewer than the Gaussian blocks need."""
-    positions = sum(len(block.counts) for block in space.blocks.values() if not isinstance(block, Continuous))
+    positions = sum(len(block.counts) for block in space.blocks.values() if isinstance(block, Categorical))
     return max(24, positions + 4)

@@ -16,7 +16,7 @@ from clarkia.denoisers import Denoiser
 from clarkia.errors import DataError
 from clarkia.processes import Mixed
 from clarkia.random import Noise, choose, rand
-from clarkia.spaces import Continuous, take_rows
+from clarkia.spaces import Continuous
 
 State = dict[str, Tensor]
 
@@ -94,6 +94,7 @@ def clues(codec: TableCodec, conditions: Mapping[str, Condition]) -> list[Clue]:
     return sorted(found, key=lambda clue: not clue.is_value)
 
 
+@torch.no_grad()
 def known_cells(
     clues: list[Clue], denoiser: Denoiser, process: Mixed, codec: TableCodec, rows: int, generator: Noise
 ) -> tuple[State, State]:
@@ -179,7 +180,7 @@ def filled(table: pa.Table, drawn: pa.Table) -> pa.Table:
             coded = pa.types.is_dictionary(field.type)
             if coded:
                 given, fresh = (array.cast(field.type.value_type) for array in (given, fresh))
-            cells = pc.if_else(pa.array(is_missing(given)), fresh, given)
+            cells = pc.if_else(pa.array(is_missing(given)), fresh, given)  # type: ignore[attr-defined]
             drawn = drawn.set_column(index, field, cells.dictionary_encode().cast(field.type) if coded else cells)
     return drawn
 
@@ -209,8 +210,7 @@ def _draw_bounded(x: State, mask: State, bounded: list[Clue], denoiser: Denoiser
 
 def _one_round(x, mask, bounded, denoiser, process, pending, uniforms) -> tuple[State, State, Tensor]:
     """One candidate for each pending row, and the log-probability of the conditions after the first."""
-    x, mask = take_rows(x, pending), take_rows(mask, pending)
-    x, mask = {name: block.clone() for name, block in x.items()}, {name: block.clone() for name, block in mask.items()}
+    x, mask = ({name: block[pending] for name, block in part.items()} for part in (x, mask))
     log_odds = torch.zeros(len(pending), dtype=torch.float64)
     for index, clue in enumerate(bounded):
         level = torch.zeros(len(pending), dtype=torch.int64)

@@ -14,17 +14,15 @@ import pyarrow as pa
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
 from clarkia import samplers
 from clarkia.adapters.frames import from_arrow, to_arrow
 from clarkia.codecs import TableCodec
 from clarkia.errors import DataError
-from clarkia.guidance import classifier_free, unaware_of, without_classes
 from clarkia.models import architecture, files, queries
+from clarkia.models.rows import RowSampler
 from clarkia.models.table_fit import encode, fit_denoiser, split_rows, tensors
-from clarkia.random import RowBlocks, rand
-from clarkia.spaces import Categorical, map_blocks
+from clarkia.random import RowBlocks
 from clarkia.training import TrainingOptions, TrainingRun
 
 ROWS_PER_EVALUATION = 4096
@@ -184,7 +182,7 @@ class TableModel(BaseEstimator):
             where: conditions as text, ``"income = '>50K' and age between 30 and 40"``.
             complete: fill the cells that come out missing, as `impute` does.
             seed: row i is a function of the seed and i, whatever n.
-            num_steps: solver steps; by default one for each categorical position and eight more, at least 24.
+            num_steps: solver steps; by default four more than there are categorical positions, at least 24.
             guidance_scale: classifier-free guidance towards the conditions; 0 samples the law itself.
             solver: by default DPM-Solver++(2M) in lock-step with masked sampling in random order.
 
@@ -220,73 +218,12 @@ class TableModel(BaseEstimator):
         if n < 0:
             raise DataError(f"n: expected zero or a positive number of rows, found {n}.")
         conditions = queries.conditions(given, where)
-        clues = queries.clues(self.codec_, conditions)
-        return self._batches(n, clues, conditions, complete, seed, num_steps, guidance_scale, solver, rows_per_batch)
-
-    def _batches(
-        self, n, clues, conditions, complete, seed, num_steps, guidance_scale, solver, rows_per_batch
-    ) -> Iterator[pa.Table]:
-        def draw(source: RowBlocks, start: int) -> pa.Table:
-            known = queries.known_cells(clues, self.denoiser_, self.process_, self.codec_, source.rows, source)
-            state = self._draw(known, source, num_steps, guidance_scale if clues else 0.0, solver)
-            if complete:
-                state = self._completed(state, source, num_steps, solver)
-            uniforms = rand((source.rows, len(self.codec_.columns)), source).numpy()
-            return queries.stated(self.codec_.decode(state, uniforms, first_row=start), conditions)
-
-        for start in range(0, n, rows_per_batch):
-            rows = min(rows_per_batch, n - start)
-            with torch.no_grad():
-                yield queries.until_satisfied(
-                    lambda attempt: draw(RowBlocks(seed + (attempt << 32), start, rows), start),  # noqa: B023
-                    lambda table: self.codec_.satisfies(table, conditions),
-                )
-
-    def _draw(self, known, source, num_steps, guidance_scale=0.0, solver=None, denoiser=None) -> dict[str, Tensor]:
-        """Sample all cells but the known ones."""
-        values, mask = known
-        denoiser = denoiser or self.denoiser_
-        if guidance_scale:
-            free = unaware_of(denoiser, self.process_, mask)
-            denoiser = classifier_free(denoiser, guidance_scale, unconditional=free)
-        return samplers.sample(
-            denoiser,
-            self.process_,
-            num_samples=source.rows,
-            shape=self.codec_.space,
-            solver=solver or architecture.default_solver(),
-            num_steps=num_steps or architecture.default_steps(self.codec_.space),
-            known=(values, mask) if any(bool(cells.any()) for cells in mask.values()) else None,
-            generator=source,
-            dtype=torch.float32,
+        queries.clues(self.codec_, conditions)  # refuses what cannot be asked before the first batch is
+        sampler = RowSampler(self.codec_, self.process_, self.denoiser_, num_steps, guidance_scale, solver)
+        return (
+            sampler.table(conditions, complete=complete, seed=seed, start=start, rows=min(rows_per_batch, n - start))
+            for start in range(0, n, rows_per_batch)
         )
-
-    def _completed(self, state, source, num_steps, solver=None) -> dict[str, Tensor]:
-        """Draw the missing cells again, given the others and given that they are not missing."""
-        mask = map_blocks(lambda block: torch.ones(block.shape, dtype=torch.bool), state)
-        for column in self.codec_.columns:
-            if column.level is not None and column.missing is not None:
-                block, position = column.level
-                missing = state[block][:, position] == column.missing
-                mask[block][missing, position] = False
-                if column.residual is not None:
-                    mask["numeric"][missing, column.residual] = False
-        if all(bool(cells.all()) for cells in mask.values()):
-            return state
-        return self._draw((state, mask), source, num_steps, 0.0, solver, self._never_missing())
-
-    def _never_missing(self):
-        """The denoiser given that no cell is missing."""
-        forbidden = {
-            name: torch.zeros(len(block.counts), block.max_classes, dtype=torch.bool)
-            for name, block in self.codec_.space.blocks.items()
-            if isinstance(block, Categorical)
-        }
-        for column in self.codec_.columns:
-            if column.level is not None and column.missing is not None:
-                block, position = column.level
-                forbidden[block][position, column.missing] = True
-        return without_classes(self.denoiser_, forbidden)
 
     # ------------------------------------------------------------------------------------ impute and score
 
@@ -309,18 +246,16 @@ class TableModel(BaseEstimator):
         """
         check_is_fitted(self)
         table = to_arrow(X, self.roles)
+        sampler = RowSampler(self.codec_, self.process_, self.denoiser_, num_steps, 0.0, solver)
         filled = []
         for start in range(0, table.num_rows, ROWS_PER_EVALUATION):
             part = table.slice(start, ROWS_PER_EVALUATION)
             rng = np.random.default_rng([self.seed, start])
-            state = self.codec_.encode(part, rng, holes="fill", unseen="error")
-            values = tensors(state)
+            values = tensors(self.codec_.encode(part, rng, holes="fill", unseen="error"))
             mask = {name: torch.from_numpy(cells) for name, cells in self.codec_.observed(part).items()}
             source = RowBlocks(seed, start, part.num_rows)
-            with torch.no_grad():
-                drawn = self._draw((values, mask), source, num_steps, 0.0, solver, self._never_missing())
-            uniforms = rand((part.num_rows, len(self.codec_.columns)), source).numpy()
-            filled.append(queries.filled(part, self.codec_.decode(drawn, uniforms, first_row=start)))
+            drawn = sampler.fill((values, mask), source, present_only=True)
+            filled.append(queries.filled(part, sampler.decode(drawn, source, start)))
         whole = pa.concat_tables(filled) if filled else table
         return from_arrow(whole, X)
 
@@ -351,7 +286,8 @@ class TableModel(BaseEstimator):
             x0 = tensors(state)
             source = RowBlocks(seed, start, part.num_rows)
             with torch.no_grad():
-                bound = sum(objective.elbo(self.denoiser_, x0, source) for _ in range(num_draws)) / num_draws
+                draws = [objective.elbo(self.denoiser_, x0, source) for _ in range(num_draws)]
+            bound = torch.stack(draws).mean(0)
             # Residuals of levels without one are independent standard normal noise of our own making.
             live = self.codec_.live(state)
             noise = np.zeros(part.num_rows)

@@ -14,7 +14,7 @@ from clarkia.denoisers import Preconditioned
 from clarkia.models import architecture
 from clarkia.processes import Mixed
 from clarkia.random import generator
-from clarkia.spaces import num_rows, take_rows
+from clarkia.spaces import num_rows
 
 State = dict[str, Tensor]
 
@@ -42,7 +42,9 @@ def split_rows(state: State, share: float, seed: int) -> tuple[State, State | No
     held_out = min(int(rows * share), VALIDATION_DRAWS)
     if held_out == 0:
         return state, None
-    return take_rows(state, order[held_out:]), take_rows(state, order[:held_out])
+    parts = (order[held_out:], order[:held_out])
+    train, validation = ({name: block[part] for name, block in state.items()} for part in parts)
+    return train, validation
 
 
 def fit_denoiser(
@@ -63,8 +65,8 @@ def fit_denoiser(
     def loss(module, batch, noise):
         return objective(module, tensors(batch), noise)
 
-    def nats_per_row(module) -> float:
-        x0, noise = tensors(validation), generator(options.seed, 1)
+    def nats_per_row(module, rows: State) -> float:
+        x0, noise = tensors(rows), generator(options.seed, 1)
         draws = max(1, VALIDATION_DRAWS // num_rows(x0))
         return -float(np.mean([objective.elbo(module, x0, noise).mean() for _ in range(draws)]))
 
@@ -73,7 +75,7 @@ def fit_denoiser(
         loss,
         train,
         options=options,
-        validate=None if validation is None else nats_per_row,
+        validate=None if validation is None else lambda module: nats_per_row(module, validation),
         checkpoint=checkpoint,
         resume=resume,
         progress=progress,

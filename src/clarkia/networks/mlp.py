@@ -110,6 +110,9 @@ class _SmoothRows(nn.Module):
     FREE = 0.2
     COSINES = 16
 
+    basis: Tensor
+    share: Tensor
+
     def __init__(self, counts: Sequence[int], ordered: Sequence[int], width: int, scale: float):
         super().__init__()
         bases, share = [], []
@@ -120,10 +123,11 @@ class _SmoothRows(nn.Module):
             cosines = torch.cos(math.pi * rank * order) / (1.0 + 0.5 * order)
             bases.append(F.pad(cosines, (0, 0, 0, count - length)))
             share.append(torch.where(torch.arange(count) < length, self.FREE, 1.0))
-        self.register_buffer("basis", torch.block_diag(*bases), persistent=False)
+        basis = torch.block_diag(*bases)
+        self.register_buffer("basis", basis, persistent=False)
         self.register_buffer("share", torch.cat(share)[:, None], persistent=False)
         self.free = nn.Parameter(scale * torch.randn(sum(counts), width))
-        self.curves = nn.Parameter(scale * torch.randn(self.basis.shape[1], width))
+        self.curves = nn.Parameter(scale * torch.randn(basis.shape[1], width))
 
     def forward(self) -> Float[Tensor, "rows width"]:
         return self.share * self.free + self.basis @ self.curves
@@ -131,6 +135,8 @@ class _SmoothRows(nn.Module):
 
 class _CategoricalIn(nn.Module):
     """One embedding row for each class of each position and one for its mask; the rows of a point are summed."""
+
+    offsets: Tensor
 
     def __init__(self, space: Categorical, width: int, scale: float, ordered: Sequence[int] | None):
         super().__init__()
@@ -144,6 +150,8 @@ class _CategoricalIn(nn.Module):
 
 class _CategoricalOut(nn.Module):
     """A linear head over the classes that exist, laid out as (n, m, K_max) with zeros where no class is."""
+
+    places: Tensor
 
     def __init__(self, space: Categorical, width: int, ordered: Sequence[int] | None):
         super().__init__()

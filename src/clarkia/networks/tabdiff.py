@@ -100,6 +100,8 @@ class _ContinuousTokens(nn.Module):
 
 
 class _CategoricalTokens(nn.Module):
+    offsets: Tensor
+
     def __init__(self, space: Categorical, width: int):
         super().__init__()
         rows = torch.tensor(space.counts) + 1

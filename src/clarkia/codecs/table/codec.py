@@ -66,7 +66,8 @@ class TableCodec:
         Args:
             table: at least two columns and two rows.
             roles: declared roles by column name; the others are inferred.
-            groups: number of groups of equal mass of a numeric column, for all or by name (then 1 for the rest).
+            groups: number of groups of equal mass of a numeric column, for all or by name (then 1 for the rest); from 8
+                on the outermost two are cut finer.
             options: thresholds.
             strict: refuse a column without a single value; otherwise its nulls are replayed.
 

@@ -169,12 +169,12 @@ def _numeric_shares(name: str, coding: NumericCoding, condition: Condition) -> t
     if isinstance(condition, Between):
         return *_interval_shares(coding, interval(name, coding.kind, coding.scale, condition)), True
     wanted = condition.values if isinstance(condition, OneOf) else (condition.value,)  # type: ignore[union-attr]
-    points = sorted({point(name, coding.kind, coding.scale, value) for value in wanted})
+    points = {point(name, coding.kind, coding.scale, value): value for value in wanted}
     shares = np.zeros(coding.num_levels)
     low, high = np.full(coding.num_levels, np.inf), np.full(coding.num_levels, -np.inf)
     hits = np.zeros(coding.num_levels, int)
-    for x in points:
-        level, share, z_low, z_high = _point_share(name, coding, x, condition)
+    for x, value in points.items():
+        level, share, z_low, z_high = _point_share(name, coding, x, value)
         hits[level] += 1
         shares[level] += share
         low[level], high[level] = min(low[level], z_low), max(high[level], z_high)
@@ -203,18 +203,22 @@ def _interval_shares(coding: NumericCoding, within: Interval) -> tuple[Floats, F
     return shares, low, high
 
 
-def _point_share(name: str, coding: NumericCoding, x: float, condition: Condition) -> tuple[int, float, float, float]:
+def _point_share(name: str, coding: NumericCoding, x: float, value: Any) -> tuple[int, float, float, float]:
     """Return the level of one coordinate, its share of the level and the bounds of its residual."""
     place = np.flatnonzero(coding.single_values == x)
     if len(place):
         return int(coding.single_levels[place[0]]), 1.0, -np.inf, np.inf
     if not coding.groups:
-        raise DataError(f"Column {name!r} never held the value of {render({name: condition})} in training.")
+        nearest = np.argsort(np.abs(coding.single_values - x), kind="stable")[:3]
+        cells = coding.scale.cells(coding.single_values[nearest], coding.kind, None, nan=False).to_pylist()
+        raise DataError(
+            f"Column {name!r} never held {value!r} in training; the nearest are {', '.join(map(str, cells))}."
+        )
     index = int(np.searchsorted(coding.edges, x, side="right"))
     group, level = coding.groups[index], int(coding.group_levels[index])
     step = 1 if isinstance(coding.scale, Grid) else 0
     if x < group.low or x + step > group.high:
-        raise DataError(f"Column {name!r} cannot hold the value of {render({name: condition})}: it is out of range.")
+        raise DataError(f"Column {name!r} cannot hold {value!r}: it is out of the range of training.")
     z_low, z_high = group.bounds(x)[0], group.bounds(x + step)[1]
     share = _normal_mass(z_low, z_high)
     if share > _IMPOSSIBLE:

@@ -16,6 +16,7 @@ RESIDUAL_LIMIT = 8.2
 
 _FLAT_MARGIN = 1e-9  # a draw inside a flat keeps this share of its width from either end, above the rounding of ndtr
 _LOG_SQRT_TWO_PI = 0.5 * np.log(2 * np.pi)
+_GAP_ROWS = 0.01  # so many rows
 _TAIL_REACH = 4.0  # a bound within this many tail scales of the extreme ends the map; a farther one only clips
 
 
@@ -221,13 +222,17 @@ def _polygon(
     after = np.cumsum(counts)
     before = after - counts
     middle = before + counts / 2
+    # an exact value leaves a little mass to the gaps beside it, so that a value never seen there has a density
+    gap = np.diff(values) > step
+    first = before + _GAP_ROWS * (heavy & np.append(False, gap))
+    last = after - _GAP_ROWS * (heavy & np.append(gap, False))
     if step:
-        start, end = before, after
+        start, end = first, last
         # half a row of an unbounded group lies beyond either extreme
         start[0] = 0.0 if bounded[0] else 0.5
         end[-1] -= 0.0 if bounded[1] else 0.5
     else:
-        start, end = np.where(heavy, before, middle), np.where(heavy, after, middle)
+        start, end = np.where(heavy, first, middle), np.where(heavy, last, middle)
     return np.stack([start, end], axis=1).ravel(), np.stack([values, values + step], axis=1).ravel()
 
 
