@@ -17,6 +17,8 @@ from clarkia.codecs.table.scale import Floats, Grid, Line, Scale, distinct, fit_
 Levels = NDArray[np.int64]
 _ROUNDING = 4e-16  # relative error of ndtr and its inverse together
 _GRID_MARGIN = 1e-7  # least distance of a dequantised integer from the edge of its cell
+_COARSE = 1e-3  # a margin so wide says that single cells come near the resolution of a residual
+_POLISH_STEPS = 4
 _PROBE_ROWS = 4096
 _PROBE_TOLERANCE = 1e-9  # of a real number, well under the promised 1e-6
 
@@ -93,7 +95,8 @@ class NumericCoding:
         uniforms = rng.random(len(x))
         if isinstance(self.scale, Grid):
             margin = self.margins[group]
-            return self.groups[group].encode(x + (margin + (1 - 2 * margin) * uniforms), uniforms)
+            z = self.groups[group].encode(x + (margin + (1 - 2 * margin) * uniforms), uniforms)
+            return _polish(self.groups[group], x, z) if margin > _COARSE else z
         return self.groups[group].encode(x, uniforms)
 
     def _nearest_single(self, x: NDArray) -> Levels:
@@ -132,6 +135,17 @@ class NumericCoding:
             if isinstance(self.scale, Line) and self.scale.bend is not None:
                 slope[rows] += self.scale.log_slope(group.decode(z[rows]))
         return slope
+
+
+def _polish(group: QuantileMap, x: NDArray[np.int64], z: Floats) -> Floats:
+    """Move residuals that rounding put just outside the cell of their integer back into its middle."""
+    for _ in range(_POLISH_STEPS):
+        error = x + 0.5 - group.decode(z)
+        rows = np.flatnonzero((np.abs(error) > 0.5) & (np.abs(error) < 8))  # farther off: not this group's value
+        if not len(rows):
+            break
+        z[rows] += error[rows] * np.exp(group.log_slope(z[rows]))
+    return z
 
 
 def _margin(group: QuantileMap) -> float:

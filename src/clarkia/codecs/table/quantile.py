@@ -119,7 +119,8 @@ class QuantileMap:
         mass = self._mass[segment]
         part = np.where(z < 0, tail - self.below[segment], tail - self.above[segment + 1])
         share = np.clip(np.divide(part, mass, out=np.zeros_like(z), where=mass > 0), 0.0, 1.0)
-        return segment, np.where(z < 0, share, 1 - share)
+        share = np.where(z < 0, share, 1 - share)
+        return segment, np.where(z == self.z[segment], 0.0, share)
 
     @cached_property
     def _mass(self) -> Floats:
@@ -192,7 +193,7 @@ def fit_quantile_map(
         values, counts.astype(np.float64), step, heavy, bounded=(low >= values[0], high <= values[-1] + step)
     )
     total = float(counts.sum())
-    forced = np.repeat(heavy, 2)
+    forced = np.repeat(heavy | (values == 0), 2)  # a knot comes back exactly, and zero has no relative error
     forced[[0, -1]] = True
     targets = np.linspace(position[0], position[-1], num_knots)[1:-1]
     cell = np.clip(np.searchsorted(position[1::2], targets, side="left"), 0, len(values) - 1)
