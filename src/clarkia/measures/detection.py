@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from clarkia.measures.features import plain, tree_matrix
+from clarkia.measures.features import plain, trainable, tree_matrix
 from clarkia.measures.intervals import Interval, mean_interval
 from clarkia.measures.rows import MixedRows, stream
 
@@ -94,7 +94,7 @@ def c2st(real: Any, synthetic: Any, *, model: str = "boosting", folds: int = 5, 
         with warnings.catch_warnings():
             # A hundred steps are part of the reference's definition, converged or not.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            classifier.fit(features[train], labels[train])
+            classifier.fit(trainable(features[train]), labels[train])
         scores[test] = classifier.predict_proba(features[test])[:, 1]
         ones, zeros = test[labels[test] == 1], test[labels[test] == 0]
         share[ones] = placements(scores[ones], scores[zeros])

@@ -116,3 +116,8 @@ def tree_matrix(reference: MixedRows, *others: MixedRows) -> tuple[Matrices, np.
     )
     d, m = reference.numeric.shape[1], reference.categorical.shape[1]
     return matrices, np.arange(d + m) >= d
+
+
+def trainable(matrix: np.ndarray) -> np.ndarray:
+    """Return training rows with 0 in columns without any value: trees refuse those, and a constant says as little."""
+    return np.where(np.isnan(matrix).all(0), 0.0, matrix)

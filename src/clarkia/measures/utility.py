@@ -12,10 +12,11 @@ from jaxtyping import Float64
 from scipy import stats
 
 from clarkia.measures.detection import placements
-from clarkia.measures.features import plain, tree_matrix
+from clarkia.measures.features import plain, trainable, tree_matrix
 from clarkia.measures.rows import MixedRows, stream
 
 TREES = (25, 50, 100, 200)
+MAX_TREES = 1000
 LEAVES = (7, 15, 31)
 INVERSE_PENALTIES = (0.01, 0.1, 1.0, 10.0)
 VALIDATION_SHARE = 1 / 9
@@ -113,10 +114,17 @@ def _loss(predictions: np.ndarray, target: np.ndarray, task: str) -> float:
     return log_loss(predictions, target) if task == "classification" else rmse(predictions, target)
 
 
-def _candidates(task: str, model: str, categorical: np.ndarray, seed: int) -> Iterator[tuple[dict[str, float], Any]]:
+def _rounds(num_classes: int) -> tuple[int, ...]:
+    """Numbers of trees to choose from: each round fits a tree a class, so many classes get fewer rounds."""
+    return tuple(n for n in TREES if num_classes < 3 or n * num_classes <= MAX_TREES) or TREES[:1]
+
+
+def _candidates(
+    task: str, model: str, categorical: np.ndarray, trees: int, seed: int
+) -> Iterator[tuple[dict[str, float], Any]]:
     if model == "boosting":
         for leaves in LEAVES:
-            yield {"leaves": leaves}, _boosting(task, categorical, leaves, max(TREES), seed)
+            yield {"leaves": leaves}, _boosting(task, categorical, leaves, trees, seed)
     else:
         for inverse_penalty in INVERSE_PENALTIES:
             yield {"inverse_penalty": inverse_penalty}, _linear(task, inverse_penalty)
@@ -131,7 +139,7 @@ def _staged(
         return
     stages = fitted.staged_predict(features) if task == "regression" else fitted.staged_predict_proba(features)
     for trees, stage in enumerate(stages, 1):
-        if trees in TREES:
+        if trees in _rounds(k):
             yield {"trees": trees}, stage if task == "regression" else _all_classes(stage, fitted.classes_, k, n)
 
 
@@ -142,8 +150,9 @@ def _tune(
     order = stream(seed, "tune").permutation(len(target))
     held, kept = np.split(order, [max(1, int(len(target) * VALIDATION_SHARE))])
     best, best_loss = {}, np.inf
-    for setting, candidate in _candidates(task, model, categorical, seed):
-        candidate.fit(features[kept], target[kept])
+    trees = _rounds(k)[-1]
+    for setting, candidate in _candidates(task, model, categorical, trees, seed):
+        candidate.fit(trainable(features[kept]), target[kept])
         for stage, predictions in _staged(candidate, features[held], task, k, len(kept)):
             if (loss := _loss(predictions, target[held], task)) < best_loss:
                 best, best_loss = setting | stage, loss
@@ -217,7 +226,7 @@ def train_and_test(
             fitted = _boosting(task, categorical, int(setting["leaves"]), int(setting["trees"]), seed)
         else:
             fitted = _linear(task, setting["inverse_penalty"])
-        fitted.fit(x, train_target)
+        fitted.fit(trainable(x), train_target)
     drops = None
     if importances and model == "boosting":
         drops = _importances(fitted, x_test, task, test_target, k, seed)

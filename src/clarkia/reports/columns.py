@@ -174,21 +174,36 @@ def _value_type(type_: pa.DataType) -> pa.DataType:
     return type_.value_type if pa.types.is_dictionary(type_) else type_
 
 
-def _as_values(column: pa.ChunkedArray, spec: ReportColumn, table: str) -> pa.Array:
-    """Column as plain values of the real table's type, NaN made null."""
-    column, target = _decoded(column), _value_type(spec.type)
-    if pa.types.is_null(target):
-        target = pa.string()
-    try:
-        column = column.cast(target, safe=False).combine_chunks()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(
-            f"Column '{spec.name}' has the type {column.type} in the {table} table but {target} in the real table; "
-            f"convert it to {target}."
-        ) from error
-    if pa.types.is_floating(target):
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, target), column)
-    return column
+def _as_values(column: pa.ChunkedArray) -> pa.Array:
+    """Column as plain values, NaN made null."""
+    values = _decoded(column).combine_chunks()
+    if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+    return values
+
+
+def _one_type(columns: Mapping[str, pa.Array], name: str) -> list[pa.Array]:
+    """Columns of all tables under the real table's type; numbers of different types all as reals, so none is cut."""
+    types = [column.type for column in columns.values()]
+    if all(type_ == types[0] for type_ in types):
+        return list(columns.values())
+    target = pa.string() if pa.types.is_null(types[0]) else types[0]
+    if all(pa.types.is_integer(type_) or pa.types.is_floating(type_) for type_ in types):
+        target = pa.float64()
+    unified = []
+    for table, column in columns.items():
+        try:
+            unified.append(column.cast(target))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise DataError(
+                f"Column '{name}' has the type {column.type} in the {table} table but {types[0]} in the real table; "
+                f"convert it to {types[0]}."
+            ) from error
+    return unified
+
+
+def _label(value: object) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _as_codes(columns: Sequence[pa.Array]) -> tuple[list[np.ndarray], tuple[str, ...]]:
@@ -196,7 +211,7 @@ def _as_codes(columns: Sequence[pa.Array]) -> tuple[list[np.ndarray], tuple[str,
     coded = pa.chunked_array(columns).combine_chunks().dictionary_encode()
     codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     parts = np.split(codes, np.cumsum([len(column) for column in columns])[:-1])
-    return parts, tuple(str(value) for value in coded.dictionary.to_pylist())
+    return parts, tuple(_label(value) for value in coded.dictionary.to_pylist())
 
 
 def _check_table(word: str, table: pa.Table, columns: Sequence[ReportColumn]) -> None:
@@ -224,7 +239,7 @@ def code_tables(columns: Sequence[ReportColumn], tables: Mapping[str, pa.Table])
     for word, table in tables.items():
         _check_table(word, table, [*numeric, *categorical])
     coded = [
-        _as_codes([_as_values(table.column(spec.name), spec, word) for word, table in tables.items()])
+        _as_codes(_one_type({word: _as_values(t.column(spec.name)) for word, t in tables.items()}, spec.name))
         for spec in categorical
     ]
     rows = {}

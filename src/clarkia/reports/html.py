@@ -15,7 +15,7 @@ from clarkia.reports import plots
 from clarkia.reports.metric import GROUPS, Metric
 from clarkia.reports.privacy_words import privacy_answers
 from clarkia.reports.profiles import ColumnProfile, Histogram
-from clarkia.reports.summary import Finding, group_skill, leaves_trace
+from clarkia.reports.summary import Finding, beyond_floor, group_skill
 from clarkia.reports.text import number
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def skill_bar(metric: Metric) -> SkillBar | None:
 
     low, high = sorted(place(end) for end in metric.interval or (value, value))
     if metric.group == "privacy":  # a small trace is a trace, however far from copying everything
-        tone = "bad" if leaves_trace(metric) else "good"
+        tone = "bad" if beyond_floor(metric) else "good"
     else:
         tone = "good" if metric.skill >= 0.9 else "fair" if metric.skill >= 0.6 else "bad"
     return SkillBar(place(value), low, high, tone)

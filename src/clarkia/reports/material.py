@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from clarkia.measures.resampling import resample
-from clarkia.measures.rows import MixedRows, Target, stream, subsample
+from clarkia.measures.rows import MixedRows, Target, concatenate, stream, subsample
 from clarkia.reports.columns import CodedTables
 
 
@@ -25,6 +25,7 @@ class Material:
         reference: Real rows that stand against ``fresh`` where a floor needs two disjoint real sets: the real rows
             beside the holdout, else one half of the real rows.
         fresh: Real rows apart from ``reference``: the holdout, else the other half of the real rows.
+        every_real: All real rows in use, the holdout among them.
         independent: As many rows as ``synthetic``, drawn from the real rows with every column permuted on its own.
         target: The column to predict, or None.
         sensitive: Columns for attribute inference, by name.
@@ -38,6 +39,7 @@ class Material:
     holdout: MixedRows | None
     reference: MixedRows
     fresh: MixedRows
+    every_real: MixedRows
     independent: MixedRows
     target: Target | None
     sensitive: dict[str, Target]
@@ -99,6 +101,7 @@ def gather(
         holdout=holdout,
         reference=reference,
         fresh=fresh,
+        every_real=real if holdout is None else concatenate([real, holdout]),
         independent=resample(real, len(synthetic), rng).permuted_columns(rng),
         target=None if target is None else locate(coded, target),
         sensitive={name: locate(coded, name) for name in sensitive},

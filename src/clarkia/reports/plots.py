@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +14,9 @@ from clarkia.reports.profiles import Bars, Histogram, PairProfile
 WIDTH = 320
 HISTOGRAM_HEIGHT = 132
 BAR_ROW = 20
-LABEL_WIDTH = 112
+LABEL_WIDTH = 116
+LABEL_SIZE, TICK_SIZE = 11.0, 10.5  # as in report.css
+NARROW = frozenset("fijlrtI.,:;|!'()[]- ")
 HEATMAP_COLUMNS = 40  # more names than this cannot be read; the farthest are kept
 
 
@@ -23,10 +26,24 @@ def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
+def fitted(text: str, width: float, size: float) -> str:
+    """Cut a text so that it takes about ``width`` at a font size: narrow, usual and East Asian letters differ."""
+    text = " ".join(text.split())
+    wide = [1.0 if unicodedata.east_asian_width(c) in "WF" else 0.32 if c in NARROW else 0.62 for c in text]
+    reach = np.cumsum(wide) * size
+    if not len(reach) or reach[-1] <= width:
+        return text
+    return text[: int(np.searchsorted(reach, width - size, "right"))].rstrip() + "…"
+
+
 def _svg(width: float, height: float, label: str, parts: Sequence[Markup]) -> Markup:
     return Markup('<svg viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">{}</svg>').format(
         width, height, label, Markup("").join(parts)
     )
+
+
+def _no_values(name: str) -> Markup:
+    return _svg(WIDTH, 20, f"{name} has no values", [Markup('<text class="tick" x="0" y="14">no values</text>')])
 
 
 def _heights(shares: Sequence[float], log: bool, top: float) -> np.ndarray:
@@ -45,6 +62,8 @@ def _steps(left: np.ndarray, heights: np.ndarray, base: float, scale: float, clo
 def histogram(plot: Histogram, name: str) -> Markup:
     """Draw real values as a filled and synthetic values as an outlined histogram, on shared bins."""
     edges = np.array(plot.edges)
+    if not sum(plot.real) + sum(plot.synthetic):
+        return _no_values(name)
     top = max(max(plot.real), max(plot.synthetic), 1e-9)
     log = top > 0.6 and len(plot.real) > 3
     base, scale = HISTOGRAM_HEIGHT - 22.0, HISTOGRAM_HEIGHT - 40.0
@@ -59,14 +78,16 @@ def histogram(plot: Histogram, name: str) -> Markup:
         Markup('<line class="axis" x1="0" x2="{}" y1="{}" y2="{}"/>').format(WIDTH, base, base),
         Markup('<text class="tick" x="0" y="11">{}{}</text>').format(f"{top:.0%}", " · log scale" if log else ""),
     ]
-    middle = len(edges) // 2
-    for position, anchor in ((0, "start"), (middle, "middle"), (len(edges) - 1, "end")):
-        if 0 < position < len(edges) - 1 and len(edges) < 4:
+    ticks = ((0, 0.0, "start"), (len(edges) // 2, float(left[len(edges) // 2]), "middle"), (-1, float(WIDTH), "end"))
+    seen = set()
+    for position, x, anchor in ticks:
+        label = fitted(plot.labels[position], WIDTH / 3, TICK_SIZE)
+        if label in seen or (anchor == "middle" and len(edges) < 5):
             continue
-        x = {"start": 0.0, "end": float(WIDTH)}.get(anchor, float(left[position]))
+        seen.add(label)
         parts.append(
             Markup('<text class="tick" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
-                x, base + 15, anchor, shorten(plot.labels[position], 16)
+                x, base + 15, anchor, label
             )
         )
     return _svg(WIDTH, HISTOGRAM_HEIGHT, f"Histogram of {name}, real and synthetic", parts)
@@ -88,16 +109,15 @@ def bars(plot: Bars, name: str) -> Markup:
                 '<text class="tick" x="{:.1f}" y="{:.1f}">{}</text></g>'
             ).format(
                 label, real, made,
-                LABEL_WIDTH - 8, y + 11.0, shorten(label, 17),
+                LABEL_WIDTH - 8, y + 11.0, fitted(label, LABEL_WIDTH - 8, LABEL_SIZE),
                 LABEL_WIDTH, y, max(room * real / top, 0.5),
                 LABEL_WIDTH, y + 7, max(room * made / top, 0.5),
                 LABEL_WIDTH + room * max(real, made) / top + 6, y + 11.0, percent(made),
             )
         )  # fmt: skip
     if not plot.labels:
-        parts.append(Markup('<text class="tick" x="0" y="14">no values</text>'))
-    height = max(len(plot.labels), 1) * BAR_ROW + 4
-    return _svg(WIDTH, height, f"Shares of the values of {name}, real and synthetic", parts)
+        return _no_values(name)
+    return _svg(WIDTH, len(plot.labels) * BAR_ROW + 4, f"Shares of the values of {name}, real and synthetic", parts)
 
 
 def percent(share: float) -> str:
@@ -128,16 +148,16 @@ def heatmap(pairs: PairProfile) -> Markup:
     n, scale = len(kept), heatmap_scale(pairs)
     cell = float(np.clip(560 / max(n, 1), 13, 34))
     size = min(12.0, cell * 0.72)
-    limit = 18
-    left = 8 + 0.58 * size * min(limit, max(len(pairs.names[i]) for i in kept))
+    names = [fitted(pairs.names[i], 11 * size, size) for i in kept]
+    longest = min(11.0, max(0.62 * len(name) for name in names)) * size
+    left = 8 + longest
     parts = []
     for row, i in enumerate(kept):
-        name = pairs.names[i]
         y = row * cell
         parts.append(
             Markup(
                 '<text class="label" x="{:.1f}" y="{:.1f}" text-anchor="end" style="font-size:{:.1f}px">{}</text>'
-            ).format(left - 6, y + cell / 2 + size * 0.35, size, shorten(name, limit))
+            ).format(left - 6, y + cell / 2 + size * 0.35, size, names[row])
         )
         for column, j in enumerate(kept[:row]):
             error, floor = float(pairs.errors[i, j]), float(pairs.floor[i, j])
@@ -149,18 +169,17 @@ def heatmap(pairs: PairProfile) -> Markup:
                     "<title>{} with {}: {:.1%} off, fresh samples {:.1%}</title></rect>"
                 ).format(
                     left + column * cell + 1, y + 1, cell - 2, cell - 2, 0.04 + 0.96 * strength,
-                    name, pairs.names[j], error, floor,
+                    pairs.names[i], pairs.names[j], error, floor,
                 )
             )  # fmt: skip
-    for column, j in enumerate(kept[:-1]):
+    for column in range(n - 1):
         x, y = left + column * cell + cell / 2 + size * 0.35, n * cell + 6
         parts.append(
             Markup(
                 '<text class="label" transform="translate({:.1f} {:.1f}) rotate(-55)" text-anchor="end" '
                 'style="font-size:{:.1f}px">{}</text>'
-            ).format(x, y, size, shorten(pairs.names[j], limit))
+            ).format(x, y, size, names[column])
         )
-    longest = 0.58 * size * min(limit, max(len(pairs.names[j]) for j in kept))
     return _svg(
         left + (n - 1) * cell + 8,
         n * cell + 14 + 0.82 * longest,

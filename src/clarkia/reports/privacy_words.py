@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from clarkia.reports.metric import Metric
-from clarkia.reports.summary import leaves_trace
+from clarkia.reports.summary import beyond_floor
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ ANSWERS: dict[str, tuple[str, Callable[[Metric], str]]] = {
     "Nearer to training than to holdout": ("Do rows hug the training table?", _nearer),
     "Distance to outliers": ("Are unusual people exposed?", _outliers),
     "Membership attack AUC": ("Can an attacker tell who was in the training table?", _attack),
-    "Membership attack, found at 1% false alarms": ("Can some people be found for sure?", _found),
+    "Members found at 1% false alarms": ("Can some people be found for sure?", _found),
     "Closest-record share": ("Are rows closer to the training table?", _strict),
 }
 
@@ -83,8 +83,8 @@ def privacy_answers(metrics: Sequence[Metric]) -> tuple[Answer, ...]:
             continue
         if m.name in ANSWERS:
             question, text = ANSWERS[m.name]
-            answers.append(Answer(question, text(m), leaves_trace(m)))
+            answers.append(Answer(question, text(m), beyond_floor(m)))
         else:
             column = m.name.removeprefix("Attribute inference gain, ")
-            answers.append(Answer(f"Can '{column}' be inferred?", m.note, leaves_trace(m)))
+            answers.append(Answer(f"Can '{column}' be inferred?", m.note, beyond_floor(m)))
     return tuple(answers)

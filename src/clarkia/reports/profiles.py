@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from clarkia.measures.marginals import (
     kolmogorov_smirnov,
@@ -92,6 +91,10 @@ class ColumnProfile:
         return {key: None if isinstance(v, float) and np.isnan(v) else v for key, v in figures.items()}
 
 
+def _type_name(type_: pa.DataType) -> str:
+    return f"dictionary of {type_.value_type}" if pa.types.is_dictionary(type_) else str(type_)
+
+
 def _shares(column: np.ndarray, edges: np.ndarray) -> tuple[float, ...]:
     values = column[~np.isnan(column)]
     bins = np.clip(np.searchsorted(edges, values, "right") - 1, 0, len(edges) - 2)
@@ -129,11 +132,18 @@ def _edge_labels(edges: np.ndarray, whole: bool, values: np.ndarray, type_: pa.D
 
 
 def _texts(edges: np.ndarray, type_: pa.DataType) -> tuple[str, ...]:
-    if pa.types.is_temporal(type_):
-        small = pa.types.is_date32(type_) or pa.types.is_time32(type_)
-        numbers = pa.array(np.round(edges).astype(np.int32 if small else np.int64))
-        return tuple(str(text) for text in pc.cast(numbers.cast(type_), pa.string()).to_pylist())
-    return tuple(short_number(edge) for edge in edges)
+    """Text of every edge: a date, the day of a long and the minute of a short span of time, a number with its unit."""
+    if pa.types.is_duration(type_):
+        return tuple(f"{short_number(edge)} {type_.unit}" for edge in edges)
+    if not pa.types.is_temporal(type_):
+        return tuple(short_number(edge) for edge in edges)
+    small = pa.types.is_date32(type_) or pa.types.is_time32(type_)
+    moments = pa.array(np.round(edges).astype(np.int32 if small else np.int64)).cast(type_)
+    texts = [str(text) for text in moments.cast(pa.string()).to_pylist()]
+    if pa.types.is_time(type_):
+        return tuple(text[:8] for text in texts)
+    days = len({text[:10] for text in texts})
+    return tuple(text[:10] if days > 3 else text[5:16] for text in texts)
 
 
 def short_number(value: float) -> str:
@@ -199,7 +209,7 @@ def profile_columns(material: Material, floors: dict[str, np.ndarray] | None = N
         return ColumnProfile(
             name=column.name,
             kind=column.kind,
-            type=str(column.type),
+            type=_type_name(column.type),
             distance=float(ks[i] if numeric else tv[i]),
             floor=float(floors["Kolmogorov-Smirnov distance" if numeric else "Total variation"][i]),
             wasserstein=float(moved[i]) if numeric else None,

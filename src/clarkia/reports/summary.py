@@ -139,13 +139,7 @@ def _validity(metrics: Sequence[Metric]) -> list[Finding]:
     checks = [m for m in metrics if m.group == "validity"]
     if not checks:
         return []
-    broken = [
-        m
-        for m in checks
-        if m.value is not None
-        and m.floor is not None
-        and (m.value < m.floor if m.better == "higher" else m.interval is not None and m.interval[0] > m.floor)
-    ]
+    broken = [m for m in checks if m.value is not None and (m.value < 1 if m.better == "higher" else beyond_floor(m))]
     if not broken:
         text = "Types, ranges and categories of the synthetic rows are those of the real table."
         return [Finding("validity", "good", "Validity", text)]
@@ -153,8 +147,8 @@ def _validity(metrics: Sequence[Metric]) -> list[Finding]:
     return [Finding("validity", "fair", "Validity", f"Beyond what real rows show: {parts}.")]
 
 
-def leaves_trace(m: Metric) -> bool:
-    """Whether a privacy figure lies beyond its floor by 1.5 half-widths of its interval, about three standard errors.
+def beyond_floor(m: Metric) -> bool:
+    """Whether a figure is clearly worse than its floor: by 1.5 half-widths of its interval, three standard errors.
 
     Several figures are looked at, and 95 % intervals would raise a false alarm for one fresh table in six.
     """
@@ -170,7 +164,7 @@ def _traces(metrics: Sequence[Metric]) -> list[str]:
     return [
         f"{m.name[0].lower()}{m.name[1:]} {m.value:.3f} instead of {m.floor:.3f}"
         for m in metrics
-        if m.group == "privacy" and leaves_trace(m)
+        if m.group == "privacy" and beyond_floor(m)
     ]
 
 

@@ -16,20 +16,21 @@ from clarkia.adapters.frames import to_arrow
 from clarkia.atomic import replacing
 from clarkia.errors import DataError
 from clarkia.measures.pairs import pair_errors
-from clarkia.reports.columns import code_tables, require_column, type_columns
+from clarkia.reports.columns import CodedTables, code_tables, require_column, type_columns
 from clarkia.reports.groups.joint import detection_metrics, fidelity_metrics
 from clarkia.reports.groups.marginals import column_floors, marginal_metrics
 from clarkia.reports.groups.pairs import pair_floor, pair_metrics
 from clarkia.reports.groups.privacy import privacy_metrics
 from clarkia.reports.groups.utility import utility_metrics
 from clarkia.reports.groups.validity import Constraint, validity_metrics
-from clarkia.reports.material import Material, gather
+from clarkia.reports.material import Material, gather, locate
 from clarkia.reports.metric import Metric
 from clarkia.reports.profiles import ColumnProfile, PairProfile, profile_columns
 from clarkia.reports.summary import Finding, summarise
 from clarkia.reports.tabsyn import tabsyn_metrics
 
 PROTOCOLS = ("clarkia-1", "tabsyn-2024")
+MAX_CLASSES = 30  # the time of boosting grows with every class of the target
 MIN_ROWS = 30  # cross-validation, quantiles and attacks say nothing about fewer
 Step = Callable[[str], None]
 
@@ -184,6 +185,27 @@ def _check_imputations(imputations: dict[str, pa.Table], tables: dict[str, pa.Ta
             )
 
 
+def _check_targets(coded: CodedTables, target: str | None, sensitive: Sequence[str]) -> None:
+    for name in [*sensitive, *([] if target is None else [target])]:
+        if name not in coded.names:
+            raise DataError(f"Column '{name}' is left out of the report and cannot be a target or sensitive.")
+        if len(coded.names) < 2:
+            raise DataError(f"Column '{name}' is the only one compared; a target or sensitive column needs others.")
+    if target is None:
+        return
+    column = locate(coded, target)
+    for word, rows in coded.rows.items():
+        known = len(column.split(rows)[1])
+        if known < MIN_ROWS:
+            raise DataError(f"The target '{target}' has {known} values in the {word} table; it needs {MIN_ROWS}.")
+    classes = 0 if column.numeric else len(np.unique(column.split(coded.rows["real"])[1]))
+    if classes > MAX_CLASSES:
+        raise DataError(
+            f"The target '{target}' has {classes} categories; a report predicts at most {MAX_CLASSES}: choose another "
+            "target, or give it the role 'numeric'."
+        )
+
+
 def table_report(
     real: Any,
     synthetic: Any,
@@ -231,9 +253,7 @@ def table_report(
         imputations = {f"imputed {i}": to_arrow(table, roles) for i, table in enumerate(imputed or ())}
         _check_imputations(imputations, tables, target)
         coded = code_tables(columns, tables | imputations)
-        for name in [*wanted, *([] if target is None else [target])]:
-            if name not in coded.names:
-                raise DataError(f"Column '{name}' is left out of the report and cannot be a target or sensitive.")
+        _check_targets(coded, target, wanted)
         material = gather(tables, coded, target=target, sensitive=wanted, max_rows=max_rows, seed=seed)
         step("Floors")
         floors = column_floors(material)

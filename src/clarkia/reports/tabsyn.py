@@ -11,30 +11,26 @@ from clarkia.measures.intervals import Interval, normal_interval, percentile_int
 from clarkia.measures.marginals import shape_errors
 from clarkia.measures.pairs import mean_pair, trend_errors
 from clarkia.measures.resampling import bootstrap_weights, marginal_draws, resample
+from clarkia.measures.rows import MixedRows
 from clarkia.measures.tabsyn import TabsynScores, imputation_score, tabsyn_2024, tstr, tstr_score
 from clarkia.measures.utility import bootstrap_scores, macro_auc, rmse
+from clarkia.reports.floors import fresh_distances
 from clarkia.reports.material import Material
 from clarkia.reports.metric import Metric, metric
 
-FLOOR_DRAWS = 5
+FLOOR_DRAWS = 4
 TREND_DRAWS = 30
 
 
 def _floors(material: Material) -> tuple[float, float, float]:
     """Shape and Trend errors (own and shared edges) of two fresh samples of the sizes compared."""
+
+    def errors(first: MixedRows, second: MixedRows) -> np.ndarray:
+        own, shared = trend_errors(first, second), trend_errors(first, second, edges="shared")
+        return np.array([shape_errors(first, second).mean(), mean_pair(own), mean_pair(shared)])
+
     rng = material.rng("tabsyn floors")
-    n, m = material.rows
-    draws = []
-    for _ in range(FLOOR_DRAWS):
-        a, b = resample(material.real, n, rng), resample(material.real, m, rng)
-        draws.append(
-            (
-                shape_errors(a, b).mean(),
-                mean_pair(trend_errors(a, b)),
-                mean_pair(trend_errors(a, b, edges="shared")),
-            )
-        )
-    shape, own, shared = np.mean(draws, 0)
+    shape, own, shared = fresh_distances(errors, material.every_real, material.rows, rng, FLOOR_DRAWS)
     return float(shape), float(own), float(shared)
 
 
@@ -54,9 +50,8 @@ def _column_metrics(material: Material, scores: TabsynScores) -> list[Metric]:
     weights = bootstrap_weights(len(material.synthetic), material.rng("tabsyn"))
     drawn = marginal_draws(material.real, material.synthetic, weights)
     shape_draws = np.concatenate([drawn.kolmogorov_smirnov, drawn.total_variation], 1).mean(1)
-    own, shared = _trend_draws(material)
     rows = material.rows
-    return [
+    metrics = [
         metric(
             "Shape error",
             "marginals",
@@ -66,6 +61,12 @@ def _column_metrics(material: Material, scores: TabsynScores) -> list[Metric]:
             rows=rows,
             note="Mean of Kolmogorov-Smirnov and total-variation distances of the columns, missing dropped.",
         ),
+    ]
+    if len(scores.details.trend) < 2:
+        return metrics
+    own, shared = _trend_draws(material)
+    return [
+        *metrics,
         metric(
             "Trend error",
             "pairs",

@@ -4,12 +4,13 @@ import numpy as np
 
 from clarkia.measures.intervals import recentred
 from clarkia.measures.marginals import kolmogorov_smirnov, missing_rate_difference, total_variation, wasserstein
-from clarkia.measures.resampling import bootstrap_weights, marginal_draws, resample
+from clarkia.measures.resampling import bootstrap_weights, marginal_draws
 from clarkia.measures.rows import MixedRows
+from clarkia.reports.floors import fresh_distances
 from clarkia.reports.material import Material
 from clarkia.reports.metric import Metric, metric
 
-FLOOR_DRAWS = 20
+FLOOR_DRAWS = 10
 
 Distances = dict[str, np.ndarray]
 
@@ -39,13 +40,15 @@ def column_distances(real: MixedRows, other: MixedRows) -> Distances:
 
 
 def column_floors(material: Material) -> Distances:
-    """Mean distances of two fresh samples of the sizes compared, drawn with replacement from the real rows."""
+    """Distances of every column between two fresh samples of the sizes compared."""
+    d, m = material.real.numeric.shape[1], material.real.categorical.shape[1]
+
+    def stacked(first: MixedRows, second: MixedRows) -> np.ndarray:
+        return np.concatenate(list(column_distances(first, second).values()))
+
     rng = material.rng("column floors")
-    n, m = material.rows
-    draws = [
-        column_distances(resample(material.real, n, rng), resample(material.real, m, rng)) for _ in range(FLOOR_DRAWS)
-    ]
-    return {name: np.mean([draw[name] for draw in draws], 0) for name in draws[0]}
+    flat = fresh_distances(stacked, material.every_real, material.rows, rng, FLOOR_DRAWS)
+    return dict(zip(NOTES, np.split(flat, np.cumsum([d, d, m])), strict=True))
 
 
 NOTES = {

@@ -4,20 +4,18 @@ import numpy as np
 
 from clarkia.measures.intervals import recentred
 from clarkia.measures.pairs import mean_pair, pair_errors
-from clarkia.measures.resampling import bootstrap_weights, pair_draws, resample
+from clarkia.measures.resampling import bootstrap_weights, pair_draws
+from clarkia.reports.floors import fresh_distances
 from clarkia.reports.material import Material
 from clarkia.reports.metric import Metric, metric
 
-FLOOR_DRAWS = 5
+FLOOR_DRAWS = 4
 MAX_PAIRS = 200  # pairs that the interval looks at
 
 
 def pair_floor(material: Material) -> np.ndarray:
-    """Mean distance of every pair between two fresh samples of the sizes compared, drawn from the real rows."""
-    rng = material.rng("pair floor")
-    n, m = material.rows
-    draws = [pair_errors(resample(material.real, n, rng), resample(material.real, m, rng)) for _ in range(FLOOR_DRAWS)]
-    return np.mean(draws, 0)
+    """Distance of every pair between two fresh samples of the sizes compared."""
+    return fresh_distances(pair_errors, material.every_real, material.rows, material.rng("pair floor"), FLOOR_DRAWS)
 
 
 def pair_metrics(material: Material, errors: np.ndarray, floor: np.ndarray) -> tuple[Metric, ...]:

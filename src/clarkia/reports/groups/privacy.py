@@ -99,7 +99,7 @@ def attack_metrics(material: Material, holdout: MixedRows) -> tuple[Metric, ...]
             "coin toss.",
         ),
         metric(
-            "Membership attack, found at 1% false alarms",
+            "Members found at 1% false alarms",
             "privacy",
             attack.tpr,
             interval=attack.tpr_interval,
