@@ -17,14 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import torch
 
 import clarkia as ck
-from clarkia.measures import Target, tabsyn_2024
+from clarkia.measures import MixedRows, Target, tabsyn_2024
 from clarkia.measures.marginals import shape_errors
 from clarkia.measures.tabsyn import tstr, tstr_score
-from clarkia.reports.columns import code_tables, type_columns
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -49,32 +47,27 @@ def read(name: str, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return frame.iloc[order[:cut]].reset_index(drop=True), frame.iloc[order[cut:]].reset_index(drop=True)
 
 
-def arrow(frame: pd.DataFrame) -> pa.Table:
-    return pa.Table.from_pandas(frame, preserve_index=False)
-
-
 class Judge:
-    """The protocol on one data set."""
+    """The protocol on one data set: numbers as they are, categories as codes, -1 where a cell is missing."""
 
     def __init__(self, name: str, train: pd.DataFrame, test: pd.DataFrame):
         self.train, self.test = train, test
-        self.target, categorical = PROTOCOL[name]
-        self.roles = dict.fromkeys([*categorical, self.target], "categorical")
-        self.columns = type_columns(arrow(train), self.roles)
-        real, test_rows, coded = self.code(test)
-        self.position = Target(coded.categorical.index(self.target))
-        self.utility = tstr_score(tstr(real, test_rows, self.position))
+        self.target, declared = PROTOCOL[name]
+        text = [column for column in train if not pd.api.types.is_numeric_dtype(train[column])]
+        self.categorical = list(dict.fromkeys([*declared, *text, self.target]))
+        self.numeric = [column for column in train if column not in self.categorical]
+        self.values = {name: pd.concat([train[name], test[name]]).dropna().unique() for name in self.categorical}
+        self.position = Target(self.categorical.index(self.target))
+        self.utility = tstr_score(tstr(self.code(train), self.code(test), self.position))
 
-    def code(self, synthetic: pd.DataFrame):
-        tables = {"real": arrow(self.train), "synthetic": arrow(synthetic), "holdout": arrow(self.test)}
-        coded = code_tables(self.columns, tables)
-        return coded.tables[0], coded.tables[1], coded
+    def code(self, frame: pd.DataFrame) -> MixedRows:
+        codes = [pd.Categorical(frame[name], categories=self.values[name]).codes for name in self.categorical]
+        return MixedRows.build(frame[self.numeric].to_numpy(float), np.stack(codes, 1).astype(np.int64))
 
     def scores(self, synthetic: pd.DataFrame) -> dict[str, float]:
         """Figures in the units of the papers: errors in percent, AUC points lost, shares in percent."""
-        real, rows, coded = self.code(synthetic)
-        holdout = coded.tables[2]
-        found = tabsyn_2024(real, rows, holdout=holdout, target=self.position)
+        parts = (self.code(frame) for frame in (self.train, synthetic))
+        found = tabsyn_2024(*parts, holdout=self.code(self.test), target=self.position)
         return {
             "Shape error (%)": 100 * found.shape_error,
             "Trend error (%)": 100 * found.trend_error,
@@ -91,9 +84,7 @@ class Judge:
         """Shape error of rows sampled with the target given, against the real rows that have it."""
         real_rows = self.train[self.train[self.target] == value]
         drawn = model.sample(len(real_rows), given={self.target: value}, seed=1)
-        tables = {"real": arrow(real_rows), "synthetic": arrow(drawn)}
-        real, synthetic = code_tables(self.columns, tables).tables
-        return 100 * float(shape_errors(real, synthetic).mean())
+        return 100 * float(shape_errors(self.code(real_rows), self.code(drawn)).mean())
 
 
 def fitted(train: pd.DataFrame, target: str, minutes: str, seed: int) -> tuple[ck.TableModel, float]:
