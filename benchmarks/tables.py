@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import resource
+import sys
 import time
 from pathlib import Path
 
@@ -142,22 +143,23 @@ def main() -> None:
         rng = np.random.default_rng(0)
         shuffled = train.apply(lambda column: column.to_numpy()[rng.permutation(len(train))])
         columns["independent columns"] = judge.scores(shuffled)
-    print(markdown(columns))
+    record(arguments.dataset, columns, len(train))
+
+
+def record(dataset: str, columns: dict[str, dict[str, float]], rows: int) -> None:
+    """Add the columns of this run to the recorded ones, each with its command and machine, and print the table."""
+    command = "python " + " ".join(sys.argv)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    command = f"python benchmarks/tables.py {arguments.dataset}" + "".join(
-        f" --minutes {minutes}" for minutes in arguments.minutes or []
-    )
-    record = {
-        "command": command,
-        "machine": machine(),
-        "peak memory (GiB)": peak,
-        "rows": len(train),
-        "scores": columns,
-    }
+    path = RESULTS / f"tables-{dataset}.json"
+    runs = json.loads(path.read_text()) if path.exists() else {}
+    for name, scores in columns.items():
+        runs[name] = {"command": command, "machine": machine(), "peak memory (GiB)": peak, "scores": scores}
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"tables-{arguments.dataset}.json").write_text(json.dumps(record, indent=1))
-    text = f"# {arguments.dataset}\n\n`{command}` on {machine()}, {len(train)} training rows.\n\n{markdown(columns)}\n"
-    (RESULTS / f"tables-{arguments.dataset}.md").write_text(text)
+    path.write_text(json.dumps(runs, indent=1) + "\n")
+    table = markdown({name: run["scores"] for name, run in runs.items()})
+    notes = "\n".join(f"- {name}: `{run['command']}` on {run['machine']}" for name, run in runs.items())
+    path.with_suffix(".md").write_text(f"# {dataset}, {rows} training rows\n\n{table}\n\n{notes}\n")
+    print(table)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ SCORE_SDE = ("Score-Based Generative Modeling through Stochastic Differential Eq
 RECTIFIED_FLOW = ("Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified Flow", 2022)
 MDLM = ("Simple and Effective Masked Diffusion Language Models", 2024)
 MD4 = ("Simplified and Generalized Masked Diffusion for Discrete Data", 2024)
+TABSYN = ("Mixed-Type Tabular Data Synthesis with Score-based Diffusion in Latent Space", 2024)
 CLASSIFIER_FREE = ("Classifier-Free Diffusion Guidance", 2022)
 ANY_SUBSET = ("All-in-one Simulation-based Inference", 2024)
 
@@ -41,6 +42,9 @@ class Method:
 
 
 METHODS = (
+    Method(*TABDIFF, "estimator", "clarkia.TableModel",
+           "tests/models/test_table.py::test_samples_look_like_the_table_they_come_from",
+           "benchmarks/results/tables-adult.md"),
     Method(*TABDIFF, "solver", "clarkia.samplers.Mixed",
            "tests/exact/test_mixed_sampling.py::test_tabdiff_sampler_has_its_published_defect_and_no_other"),
     Method(*TABDIFF, "objective", "clarkia.objectives.MixedDenoising",
@@ -74,7 +78,10 @@ METHODS = (
     Method(*CLASSIFIER_FREE, "guidance", "clarkia.guidance.classifier_free",
            "tests/exact/test_guidance_values.py::test_guided_sampling_of_one_category"),
     Method(*ANY_SUBSET, "conditioning", "clarkia.samplers.sample",
-           "tests/exact/test_conditional_sampling.py::test_a_bivariate_normal_given_one_of_its_numbers"),
+           "tests/exact/test_conditional_sampling.py::test_a_bivariate_normal_given_one_of_its_numbers",
+           "benchmarks/results/conditioning.md"),
+    Method(*TABSYN, "measure", "clarkia.measures.tabsyn_2024",
+           "tests/measures/test_detection.py::test_the_detection_score_is_that_of_the_reference_pipeline"),
 )  # fmt: skip
 
 

@@ -13,15 +13,14 @@ def methods(
     json: Annotated[bool, typer.Option("--json", metavar="", help="Print everything as JSON.")] = False,
 ) -> None:
     """List the methods of the library, with their papers and proofs."""
-    from .. import cite
+    from ..cite import METHODS
 
-    found = cite.methods()
     if json:
         from json import dumps
 
-        say(dumps([asdict(method) for method in found], indent=2, ensure_ascii=False))
+        say(dumps([asdict(method) for method in METHODS], indent=2, ensure_ascii=False))
         return
-    for paper, group in groupby(found, key=str):
+    for paper, group in groupby(METHODS, key=str):
         say(paper, "bold")
         for method in group:
             say(f"  {method.kind:<13} {method.public_name}")
