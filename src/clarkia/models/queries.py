@@ -17,6 +17,7 @@ from clarkia.errors import DataError
 from clarkia.processes import Mixed
 from clarkia.random import Noise, choose, rand
 from clarkia.spaces import Continuous
+from clarkia.spaces import Mixed as MixedSpace
 
 State = dict[str, Tensor]
 
@@ -96,7 +97,7 @@ def clues(codec: TableCodec, conditions: Mapping[str, Condition]) -> list[Clue]:
 
 @torch.no_grad()
 def known_cells(
-    clues: list[Clue], denoiser: Denoiser, process: Mixed, codec: TableCodec, rows: int, generator: Noise
+    clues: list[Clue], denoiser: Denoiser, process: Mixed, space: MixedSpace, rows: int, generator: Noise
 ) -> tuple[State, State]:
     """Draw the cells that conditions speak of, from the model's law given that all conditions hold.
 
@@ -109,7 +110,7 @@ def known_cells(
         clues: of all conditions, values first.
         denoiser: trained with observed columns.
         process: its process.
-        codec: of the table.
+        space: of the states.
         rows: number of rows.
         generator: source of randomness.
 
@@ -119,14 +120,12 @@ def known_cells(
     Raises:
         DataError: under the model hardly any row meets the conditions.
     """
-    x, mask = _nothing_known(process, codec, rows)
+    x, mask = _nothing_known(process, space, rows)
     bounded = [clue for clue in clues if not clue.is_value]
     for clue in clues[: len(clues) - len(bounded)]:
         level = int(torch.isfinite(clue.log_share).nonzero()[0])
         _hold(x, mask, clue, torch.full((rows,), level), torch.full((rows,), 0.5, dtype=torch.float64))
-    if bounded:
-        _draw_bounded(x, mask, bounded, denoiser, process, rows, generator)
-    return x, mask
+    return _draw_bounded(x, mask, bounded, denoiser, rows, generator) if bounded else (x, mask)
 
 
 def stated(table: pa.Table, conditions: Mapping[str, Condition]) -> pa.Table:
@@ -185,30 +184,37 @@ def filled(table: pa.Table, drawn: pa.Table) -> pa.Table:
     return drawn
 
 
-def _draw_bounded(x: State, mask: State, bounded: list[Clue], denoiser: Denoiser, process: Mixed, rows, generator):
-    """Fill the bounded columns in place by rejection, then by resampling among what was rejected."""
+def _draw_bounded(
+    stated: State, held: State, bounded: list[Clue], denoiser: Denoiser, rows: int, generator: Noise
+) -> tuple[State, State]:
+    """Draw the bounded columns by rejection; a row that is always rejected gets one of its candidates, resampled."""
+    x, mask = ({name: block.clone() for name, block in part.items()} for part in (stated, held))
     pending = torch.arange(rows)
     mass = torch.zeros(rows, dtype=torch.float64)
     for _ in range(REJECTION_ROUNDS if len(bounded) > 1 else 1):
         uniforms = rand((rows, 2 * len(bounded) + 2), generator)[pending]
-        trial, trial_mask, log_odds = _one_round(x, mask, bounded, denoiser, process, pending, uniforms)
-        probability = log_odds.exp()
-        mass[pending] += probability
-        # A weighted reservoir of one: whatever the number of rounds, it holds a candidate in proportion to its weight.
-        replace = uniforms[:, -2] * mass[pending] <= probability
+        trial, trial_mask, log_odds = _one_round(stated, held, bounded, denoiser, pending, uniforms)
+        probability = log_odds.exp().clamp(max=1.0)
         accepted = uniforms[:, -1] < probability
+        # Among rejected candidates the odds are the weights that restore the law; the reservoir holds one of them,
+        # drawn in proportion, whatever the number of rounds.
+        weight = probability / (1.0 - probability).clamp(min=1e-12)  # a sure candidate is never rejected
+        mass[pending] += weight
+        kept = accepted | (uniforms[:, -2] * mass[pending] <= weight)
         for name in x:
-            chosen = pending[replace | accepted]
-            x[name][chosen] = trial[name][replace | accepted]
-            mask[name][chosen] = trial_mask[name][replace | accepted]
+            x[name][pending[kept]] = trial[name][kept]
+            mask[name][pending[kept]] = trial_mask[name][kept]
         pending = pending[~accepted]
         if not len(pending):
-            return
+            return x, mask
     if bool((mass[pending] <= LEAST_PROBABILITY).any()):
         raise DataError(f"Hardly any row meets all of the conditions on {_names(bounded)}: loosen one of them.")
+    return x, mask
 
 
-def _one_round(x, mask, bounded, denoiser, process, pending, uniforms) -> tuple[State, State, Tensor]:
+def _one_round(
+    x: State, mask: State, bounded: list[Clue], denoiser: Denoiser, pending: Tensor, uniforms: Tensor
+) -> tuple[State, State, Tensor]:
     """One candidate for each pending row, and the log-probability of the conditions after the first."""
     x, mask = ({name: block[pending] for name, block in part.items()} for part in (x, mask))
     log_odds = torch.zeros(len(pending), dtype=torch.float64)
@@ -244,9 +250,9 @@ def _hold(x: State, mask: State, clue: Clue, level: Tensor, uniforms: Tensor) ->
         mask["numeric"][:, clue.residual] = held
 
 
-def _nothing_known(process: Mixed, codec: TableCodec, rows: int) -> tuple[State, State]:
+def _nothing_known(process: Mixed, space: MixedSpace, rows: int) -> tuple[State, State]:
     x: State = {}
-    for name, block in codec.space.blocks.items():
+    for name, block in space.blocks.items():
         if isinstance(block, Continuous):
             x[name] = torch.zeros((rows, *block.shape))
         else:

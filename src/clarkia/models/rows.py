@@ -46,7 +46,7 @@ class RowSampler:
 
         def attempt(number: int) -> pa.Table:
             source = RowBlocks(seed + (number << 32), start, rows)
-            known = queries.known_cells(clues, self.denoiser, self.process, self.codec, rows, source)
+            known = queries.known_cells(clues, self.denoiser, self.process, self.codec.space, rows, source)
             state = self.fill(known, source)
             if complete:
                 present = missing.present_cells(self.codec, state)
