@@ -6,7 +6,6 @@ Correlation 0.9, the question x2 | x1 = 2, whose answer is mean 1.8 and standard
 """
 
 import argparse
-import json
 import math
 import os
 import platform
@@ -57,20 +56,16 @@ def main() -> None:
         "exact denoiser": oracle(arguments.draws),
         "trained model": trained(arguments.rows, arguments.steps, arguments.draws),
     }
-    record = {}
     for name, x2 in found.items():
-        off = x2.mean() / mean - 1, x2.std() / sd - 1
-        record[name] = {"mean": x2.mean(), "sd": x2.std(), "mean off": off[0], "sd off": off[1]}
-        lines.append(f"| {name} | {x2.mean():.4f} | {x2.std():.4f} | {off[0]:+.1%} | {off[1]:+.1%} |")
+        middle, spread = float(x2.mean()), float(x2.std())
+        off = middle / mean - 1, spread / sd - 1
+        lines.append(f"| {name} | {middle:.4f} | {spread:.4f} | {off[0]:+.1%} | {off[1]:+.1%} |")
     command = f"python benchmarks/conditioning.py --rows {arguments.rows} --steps {arguments.steps}"
     machine = f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"
     table = "\n".join(["| | mean | standard deviation | mean off | sd off |", "|---|---|---|---|---|", *lines])
     print(table)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "conditioning.md").write_text(f"# x2 | x1 = 2\n\n`{command}` on {machine}.\n\n{table}\n")
-    (RESULTS / "conditioning.json").write_text(
-        json.dumps({"command": command, "machine": machine, "results": record}, indent=1)
-    )
 
 
 if __name__ == "__main__":

@@ -242,6 +242,15 @@ def test_settings_out_of_range_are_refused_before_any_work(frame, options, messa
         ck.TableModel(**(SMALL | options)).fit(frame)
 
 
+def test_a_model_that_never_saw_an_observed_column_warns_of_queries(frame):
+    model = ck.TableModel(**SMALL, max_steps=2, subset_probability=0.0).fit(frame)
+    model.sample(3)
+    with pytest.warns(UserWarning, match="subset_probability"):
+        model.sample(3, given={"job": "office"})
+    with pytest.warns(UserWarning, match="subset_probability"):
+        model.impute(frame.head(3))
+
+
 def test_a_table_without_numbers_and_one_without_categories_fit():
     rng = np.random.default_rng(0)
     words = pd.DataFrame({name: rng.choice(list("abc"), 300) for name in "xy"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, Literal
@@ -218,7 +219,8 @@ class TableModel(BaseEstimator):
         if n < 0:
             raise DataError(f"n: expected zero or a positive number of rows, found {n}.")
         conditions = queries.conditions(given, where)
-        queries.clues(self.codec_, conditions)  # refuses what cannot be asked before the first batch is
+        if queries.clues(self.codec_, conditions):  # refuses what cannot be asked, before the first batch is drawn
+            self._warn_of_untrained_queries()
         sampler = RowSampler(self.codec_, self.process_, self.denoiser_, num_steps, guidance_scale, solver)
         return (
             sampler.table(conditions, complete=complete, seed=seed, start=start, rows=min(rows_per_batch, n - start))
@@ -245,6 +247,7 @@ class TableModel(BaseEstimator):
             DataError: a cell holds a value that was never seen, or a column has another type.
         """
         check_is_fitted(self)
+        self._warn_of_untrained_queries()
         table = to_arrow(X, self.roles)
         sampler = RowSampler(self.codec_, self.process_, self.denoiser_, num_steps, 0.0, solver)
         filled = []
@@ -258,6 +261,14 @@ class TableModel(BaseEstimator):
             filled.append(queries.filled(part, sampler.decode(drawn, source, start)))
         whole = pa.concat_tables(filled) if filled else table
         return from_arrow(whole, X)
+
+    def _warn_of_untrained_queries(self) -> None:
+        if not self.subset_probability:
+            warnings.warn(
+                "this model was fitted with subset_probability=0 and never saw an observed column: what it says about "
+                "some columns given others is not to be trusted; fit again with subset_probability=0.5",
+                stacklevel=3,
+            )
 
     def score_samples(self, X: Any, *, seed: int = 0, num_draws: int = 16) -> np.ndarray:
         """The evidence lower bound on every row's log-density, in nats; the lowest rows are the most unusual.
