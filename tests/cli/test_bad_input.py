@@ -136,7 +136,8 @@ def test_rows_that_a_model_cannot_read(shelf, inside):
     )
     (inside / "short.csv").write_text("id,sex,hours,born,income\nP1,Male,40.5,1990-01-01,>50K\n")
     (inside / "words.csv").write_text("id,age,sex,hours,born,income\nP1,old,Male,40.5,1990-01-01,>50K\n")
-    (inside / "scored.csv").write_text("log_density,age\n1,2\n")
+    head, *rows = (shelf / "people.csv").read_text().splitlines()
+    (inside / "scored.csv").write_text("\n".join([f"{head},log_density", *(f"{row},1" for row in rows)]))
     model = shelf / "people.clarkia"
     run("score", model, "elf.csv").refuses("elf.csv", "'sex'", "row 2", "'Elf'")
     run("impute", model, "elf.csv", "-o", "out.csv").refuses("elf.csv", "'sex'", "row 2", "'Elf'")
@@ -221,12 +222,13 @@ def test_a_full_disk_is_told_and_leaves_the_old_file(shelf, inside, monkeypatch)
     assert (inside / "out.parquet").read_text() == "precious"
 
 
-def test_a_defect_of_the_program_is_not_hidden(shelf, monkeypatch):
+@pytest.mark.parametrize("defect", [RuntimeError("a defect"), OSError("a defect")], ids=["program", "system"])
+def test_a_defect_of_the_program_is_not_hidden(shelf, monkeypatch, defect):
     def broken(*arguments, **options):
-        raise RuntimeError("a defect")
+        raise defect
 
     monkeypatch.setattr("clarkia.models.table.TableModel.sample_batches", broken)
-    with pytest.raises(RuntimeError, match="a defect"):
+    with pytest.raises(type(defect), match="a defect"):
         run("sample", shelf / "people.clarkia")
 
 

@@ -1,9 +1,11 @@
 """The program itself: help, version, startup, and how it ends."""
 
 import io
+import json
 import subprocess
 import sys
 from contextlib import redirect_stdout
+from dataclasses import asdict
 
 import pytest
 import typer
@@ -45,6 +47,17 @@ def test_the_version_is_that_of_the_package():
     assert run("--version").out == f"clarkia {version('clarkia')}\n"
 
 
+def test_methods_are_those_of_the_registry():
+    from clarkia.cite import METHODS
+
+    assert json.loads(run("methods", "--json").out) == [asdict(method) for method in METHODS]
+    table = run("methods").out
+    for method in METHODS:
+        assert f"{method.title} ({method.year})" in table
+        assert method.public_name in table
+        assert method.proof in table
+
+
 def test_help_imports_nothing_heavy():
     program = "import sys; from clarkia.cli import main; main(['fit', '--help']); print(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -52,9 +65,9 @@ def test_help_imports_nothing_heavy():
     assert not HEAVY & loaded
 
 
-def test_nobody_reading_is_not_a_defect(shelf):
+def test_nobody_reading_is_not_a_defect():
     program = "import sys; from clarkia.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", program, "inspect", str(shelf / "people.csv")]
+    command = [sys.executable, "-c", program, "methods"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()
         assert process.stderr.read() == ""
@@ -82,3 +95,13 @@ def test_a_program_may_call_main_twice():
     with redirect_stdout(out):
         assert main(["--version"]) == main(["--version"]) == 0
     assert len(out.getvalue().splitlines()) == 2
+
+
+@pytest.mark.parametrize("verb", ["sample", "impute", "score"])
+def test_the_bar_moves_with_the_work_and_ends_at_all_rows(shelf, inside, verb, monkeypatch):
+    moves = []
+    monkeypatch.setattr("clarkia.cli.terminal.Counter.add", lambda self, rows: moves.append(rows))
+    data = [shelf / "people.csv"] if verb != "sample" else []
+    assert run(verb, shelf / "people.clarkia", *data, "-o", "out.csv").status == 0
+    assert len(moves) > 10
+    assert sum(moves) == pytest.approx(60, rel=0.1)

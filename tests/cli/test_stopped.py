@@ -63,39 +63,38 @@ def test_a_stopped_fit_keeps_its_training_and_says_so(inside, number, status):
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+    ("number", "status", "name"),
+    [(signal.SIGINT, 130, "new.csv"), (signal.SIGTERM, 143, "new.csv.gz"), (signal.SIGKILL, -9, "new.parquet")],
 )
-def test_a_stopped_sample_leaves_no_file_under_the_final_name(shelf, inside, number, status):
-    process = start("sample", shelf / "people.clarkia", "-o", "new.csv", "-n", MANY, "--num-steps", 1)
-    wait_for(lambda: any(path.stat().st_size > 0 for path in inside.iterdir()), process)
+def test_a_stopped_sample_leaves_no_file_under_the_final_name(shelf, inside, number, status, name):
+    process = start("sample", shelf / "people.clarkia", "-o", name, "-n", MANY, "--num-steps", 1)
+    least = 1 if number is signal.SIGKILL else 0  # bytes
+    wait_for(lambda: any(path.stat().st_size >= least for path in inside.iterdir()), process)
     stopped = stop(process, number)
     assert stopped.status == status
-    assert not (inside / "new.csv").exists()
+    assert not (inside / name).exists()
     if number is not signal.SIGKILL:
         assert list(inside.iterdir()) == []
-        assert stopped.err == "Stopped: new.csv was not written.\n"
+        assert stopped.err == f"Stopped: {name} was not written.\n"
 
 
-def test_a_stopped_sample_leaves_the_old_file(shelf, inside):
-    (inside / "new.parquet").write_text("precious")
-    process = start(
-        "sample", shelf / "people.clarkia", "-o", "new.parquet", "-n", MANY, "--num-steps", 1, "--overwrite"
-    )
-    wait_for(lambda: any(".partial" in path.name for path in inside.iterdir()), process)
-    assert stop(process, signal.SIGTERM).status == 143
-    assert [path.name for path in inside.iterdir()] == ["new.parquet"]
-    assert (inside / "new.parquet").read_text() == "precious"
-
-
-@pytest.mark.parametrize("verb", ["impute", "score"])
-def test_ctrl_c_at_any_other_work_writes_nothing(shelf, inside, verb, monkeypatch):
+@pytest.mark.parametrize("verb", ["sample", "impute", "score", "report"])
+def test_ctrl_c_anywhere_leaves_the_old_file(shelf, inside, verb, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
+    def interrupted_later(*arguments, **options):
+        yield from interrupted()
+
+    data, model = shelf / "people.csv", shelf / "people.clarkia"
+    monkeypatch.setattr("clarkia.models.table.TableModel.sample_batches", interrupted_later)
     monkeypatch.setattr("clarkia.models.table.TableModel.impute", interrupted)
     monkeypatch.setattr("clarkia.models.table.TableModel.score_samples", interrupted)
-    stopped = run(verb, shelf / "people.clarkia", shelf / "people.csv", "-o", "out.csv")
+    rest = {"sample": [model], "report": [data, model]}.get(verb, [model, data])
+    (inside / "out.csv").write_text("precious")
+    stopped = run(verb, *rest, "-o", "out.csv", "--overwrite")
     assert stopped.status == 130
     assert stopped.err.startswith("Stopped: ")
     assert "written" in stopped.err
-    assert list(inside.iterdir()) == []
+    assert [path.name for path in inside.iterdir()] == ["out.csv"]
+    assert (inside / "out.csv").read_text() == "precious"

@@ -64,7 +64,7 @@ def _array(values, kind):
 @st.composite
 def decimal_column(draw, rows):
     scale = draw(st.integers(0, 6))
-    cells = st.one_of(st.none(), st.decimals(-(10**9), 10**9, allow_nan=False, places=scale))
+    cells = st.one_of(st.none(), st.decimals(-(10**6), 10**6, allow_nan=False, places=scale))
     return pa.array(draw(st.lists(cells, min_size=rows, max_size=rows)), pa.decimal128(20, scale))
 
 

@@ -7,7 +7,8 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, RobustScaler
 
-from clarkia.measures.detection import c2st, detection_score, placements
+from clarkia.measures.detection import TwoSampleTest, c2st, detection_score, placements
+from clarkia.measures.intervals import Interval
 from clarkia.measures.rows import MixedRows
 
 
@@ -76,6 +77,11 @@ def test_the_detection_score_is_that_of_the_reference_pipeline():
         scores.append(max(0.5, roc_auc_score(y[test], model.predict_proba(x[test])[:, 1])) * 2 - 1)
     found = detection_score(c2st(real, synthetic, model="logistic", folds=3, seed=0))
     assert found == pytest.approx(1 - np.mean(scores), abs=1e-4)
+
+
+def test_a_fold_below_one_half_is_a_coin_toss():
+    folds = TwoSampleTest(0.5, (0.4, 0.6), Interval(0, 1), np.zeros(1), np.zeros(1), (1, 1))
+    assert detection_score(folds) == pytest.approx(1 - (0 + 0.2) / 2)
 
 
 def test_the_same_seed_gives_the_same_test():

@@ -69,6 +69,11 @@ def test_ties_of_one_hot_rows_are_ties():
     assert found.beta_recall == pytest.approx(1, abs=0.01)
 
 
+def test_copies_among_the_real_points_are_covered_by_copies():
+    points = np.repeat(np.random.default_rng(8).normal(size=(300, 4)), 2, 0)
+    assert fidelity_scores(points, points).beta_recall == pytest.approx(1, abs=0.01)
+
+
 def test_the_level_interval_covers_the_score_and_shrinks_with_rows():
     rng = np.random.default_rng(6)
     reached = rng.integers(0, 31, 1000)

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 
+from clarkia.measures.features import rank_normal
 from clarkia.measures.privacy import (
     attribute_inference,
     closer_share,
@@ -28,7 +30,9 @@ def with_copies(rng, real, n, share):
 
 def test_closest_records_by_enumeration():
     rng = np.random.default_rng(1)
-    real, holdout, synthetic = sample(rng, 2500), sample(rng, 300), sample(rng, 150)
+    real, holdout, synthetic = (
+        MixedRows.build(rng.normal(size=(n, 3)), rng.integers(-1, [3, 40], (n, 2))) for n in (2500, 300, 150)
+    )
     width = np.ptp(real.numeric, axis=0)
 
     def distances(to):
@@ -38,6 +42,7 @@ def test_closest_records_by_enumeration():
     to_real, to_holdout = closest_record_distances(real, synthetic, holdout)
     np.testing.assert_allclose(to_real, distances(real).min(1), atol=1e-12)
     np.testing.assert_allclose(to_holdout, distances(holdout).min(1), atol=1e-12)
+    assert (to_holdout > 2).any()  # some nearest rows differ in a category
 
 
 def test_fresh_rows_are_as_close_to_either_half():
@@ -150,6 +155,18 @@ def test_outliers_are_safe_with_fresh_rows_and_exposed_by_copies():
     assert outlier_ratio(real, holdout, real).mean() == 0.0
     tenth = outlier_ratio(real, holdout, with_copies(rng, real, 3000, 0.5)).mean()
     assert tenth < 0.35
+
+
+def test_the_outliers_are_the_loneliest_rows():
+    """Only the twenty rows farthest from all others were copied, and they are all that is looked at."""
+    rng = np.random.default_rng(14)
+    real, holdout, made = rng.normal(size=(3, 1000, 2))
+    (points,) = rank_normal(MixedRows.of(real))
+    apart = cdist(points, points)
+    np.fill_diagonal(apart, np.inf)
+    lonely = np.argsort(-apart.min(1))[:20]
+    assert outlier_ratio(real, holdout, np.concatenate([real[lonely], made[20:]]), share=0.02).tolist() == [0.0] * 20
+    assert outlier_ratio(real, made, made).tolist() == [0.5] * 50
 
 
 @pytest.mark.parametrize("column", [Target(0), Target(1, numeric=True)])

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-ROWS = 500
+ROWS = 400
 REGIONS = np.array(["north", "east", "south", "west"])
 
 

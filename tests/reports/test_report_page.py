@@ -59,7 +59,7 @@ def hostile(n, seed):
 @pytest.fixture(scope="module")
 def hostile_page(tmp_path_factory):
     report = table_report(
-        hostile(150, 1), hostile(150, 2), holdout=hostile(150, 3), target="{% raw %}", sensitive=[HOSTILE]
+        hostile(60, 1), hostile(60, 2), holdout=hostile(60, 3), target="{% raw %}", sensitive=[HOSTILE]
     )
     return report.to_html(tmp_path_factory.mktemp("page") / "report.html")
 
@@ -87,7 +87,7 @@ def test_the_page_has_every_figure_and_every_column(page, fresh):
         assert column.name in text
     for finding in fresh.findings:
         assert finding.text in text
-    assert "500" in text
+    assert "400" in text
     for heading in ("Every figure", "Column by column", "Pair by pair", "Privacy in plain words", "How to read this"):
         assert heading in text
 

@@ -1,5 +1,6 @@
 """The command line: one thin file a verb."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         130 stopped by Ctrl-C; 143 stopped by the system; 1 nobody reads the output any more. A defect of the program
         raises its exception, which Python shows with a traceback and the exit status 1.
     """
+    # Threads that wait for each other in a loop bring training to a crawl wherever another program uses a core as well:
+    # fifteen times slower on two shared cores. The variable is read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with termination_as_interrupt() as stop:
         try:
             return run(sys.argv[1:] if arguments is None else list(arguments))

@@ -1,7 +1,5 @@
 """All verbs under one name, and the errors of the user turned into sentences."""
 
-import os
-import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -69,21 +67,16 @@ def run(arguments: list[str]) -> int:
         arguments: what follows the name of the program.
 
     Returns:
-        The exit status: 0 done, 1 nobody reads the output any more, 2 unusable input.
+        The exit status: 0 done, 2 unusable input.
     """
     try:
         invoke(arguments)
-        sys.stdout.flush()
     except typer.Exit as stop:
         return stop.exit_code
     except _UsageError as error:
         command = error.ctx.command_path if error.ctx else "clarkia"
         fail(f"{error.format_message().rstrip('.')}; see {command} --help")
         return 2
-    except BrokenPipeError:
-        # Python flushes standard output once more when it exits, which must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1  # as rich does, which notices first in most cases
     except (DataError, OSError) as error:
         told = sentence(error)
         if told is None:

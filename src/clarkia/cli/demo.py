@@ -3,7 +3,6 @@
 # pyright: reportAttributeAccessIssue=false
 # (pyarrow.compute makes its functions when it is imported)
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ import typer
 
 from .options import Overwrite, Seed
 from .outputs import check_output, write_table
-from .terminal import counted, say, waiting
+from .terminal import counted, grid, say, shell, waiting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,7 +123,7 @@ def _run(verb: str, *arguments: str) -> None:
     """Print a command as it would be typed, and run it."""
     from .app import invoke
 
-    say(f"\n$ clarkia {shlex.join((verb, *arguments))}", "bold cyan")
+    say("\n$ clarkia " + " ".join(map(shell, (verb, *arguments))), "bold cyan")
     invoke([verb, *arguments])
 
 
@@ -135,11 +134,10 @@ def _check_condition(path: Path, condition: str) -> None:
     from ..datasets import household_conditional
 
     sample = pd.read_csv(path)
-    means = [
-        f"{name} {sample[name].mean():.2f} (exactly {household_conditional(name, _GIVEN).mean:.2f})"
-        for name in ("size", "cars", "rent")
-    ]
-    say(f"Means where {condition}: {', '.join(means)}")
+    say(f"Means where {condition}:")
+    means = [(name, sample[name].mean(), household_conditional(name, _GIVEN).mean) for name in ("size", "cars", "rent")]
+    rows = [(name, f"{mean:.2f}", f"{exact:.2f}") for name, mean, exact in means]
+    grid(["column", "sample", "law of the survey"], rows, right=[1, 2])
 
 
 def _check_scores(holdout: "pd.DataFrame") -> None:

@@ -1,6 +1,5 @@
 """clarkia fit: a table in, a model out."""
 
-import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,10 +10,10 @@ from ..errors import DataError
 from .columns import show_columns
 from .errors import about
 from .model import SUFFIX, read_rows
-from .options import Data, Overwrite, Seed, pairs
+from .options import Data, Overwrite, Role, Seed, pairs
 from .outputs import check_output, check_table_output, ending, is_table, write_table
 from .signals import Interrupted
-from .terminal import counted, duration, say, size_of
+from .terminal import counted, duration, say, shell, size_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,10 +32,7 @@ def fit(
     data: Data,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="The model file to write.")],
     target: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column that reports predict.")] = None,
-    role: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN=ROLE", help="What a column is: categorical, integer, real, date, key, drop, ..."),
-    ] = None,
+    role: Role = None,
     max_minutes: Annotated[
         float | None, typer.Option(metavar="M", help="Longest time to train; 15 where no limit is given.")
     ] = None,
@@ -88,13 +84,20 @@ def fit(
         max_steps=max_steps,
         seed=seed,
     )
+    _train(model, table, output, checkpoint, resume=resume, overwrite=overwrite)
+    _report(model, output, data, parts)
+
+
+def _train(
+    model: "TableModel", table: "pa.Table", output: Path, checkpoint: Path, *, resume: bool, overwrite: bool
+) -> None:
+    """Fit and save a model; what is left of a fit that is stopped is its checkpoint."""
     try:
         model.fit(table, checkpoint=checkpoint, resume=resume, progress=True)
         model.save(output, overwrite=overwrite)
     except KeyboardInterrupt as interrupt:
         raise Interrupted(_kept(checkpoint)) from interrupt
     checkpoint.unlink(missing_ok=True)
-    _report(model, output, data, parts)
 
 
 def _check(output: Path, checkpoint: Path, parts: tuple[Path, ...], *, resume: bool, overwrite: bool) -> None:
@@ -138,25 +141,19 @@ def _kept(checkpoint: Path) -> str:
 def _report(model: "TableModel", output: Path, data: Path, parts: tuple[Path, ...]) -> None:
     """Say what the training did, where the model is, and what to do with it."""
     run = model.training_run_
-    best = (
-        ""
-        if run.best_validation is None
-        else f", {run.best_validation:.2f} nats a row at best (step {run.best_step:,})"
-    )
-    say(f"Trained for {duration(run.seconds)}: {counted(run.steps, 'step')}{best}.")
+    trained = f"Trained for {duration(run.seconds)}: {counted(run.steps, 'step')}"
+    if run.best_validation is not None:
+        trained += f", {run.best_validation:.2f} nats a row at best (step {run.best_step:,})"
+    say(f"{trained}.")
     say(f"The model is in {output} ({size_of(output)}).", "bold green")
     real, holdout = parts or (data, None)
-    name, synthetic = (
-        shlex.quote(str(output)),
-        shlex.quote(str(output.with_suffix(".csv").with_stem(f"{output.stem}-synthetic"))),
-    )
-    held = f" --holdout {shlex.quote(str(holdout))}" if holdout else ""
-    page = shlex.quote(str(output.with_suffix(".html")))
+    name, synthetic = shell(output), shell(output.with_name(f"{output.stem}-synthetic.csv"))
+    held = f" --holdout {shell(holdout)}" if holdout else ""
     say("\nTry next:")
     say(f"  clarkia sample {name} -o {synthetic}")
     if condition := _example_condition(model):
-        say(f"  clarkia sample {name} --where {shlex.quote(condition)}")
-    say(f"  clarkia report {shlex.quote(str(real))} {synthetic}{held} -o {page}")
+        say(f"  clarkia sample {name} --where {shell(condition)}")
+    say(f"  clarkia report {shell(real)} {synthetic}{held} -o {shell(output.with_suffix('.html'))}")
 
 
 def _example_condition(model: "TableModel") -> str | None:

@@ -8,7 +8,7 @@ import typer
 from .columns import show_columns
 from .errors import about
 from .model import open_model, read_rows
-from .options import pairs
+from .options import Role, pairs
 from .outputs import is_table
 from .terminal import counted, duration, say, size_of
 
@@ -21,9 +21,7 @@ _ENDS = {
 
 def inspect(
     path: Annotated[Path, typer.Argument(metavar="MODEL|DATA", help="A model that clarkia fit made, or a table.")],
-    role: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN=ROLE", help="For a table: see what another role would do.")
-    ] = None,
+    role: Role = None,
 ) -> None:
     """Show what a model is, or how a table would be read.
 

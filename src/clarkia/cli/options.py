@@ -10,6 +10,10 @@ from ..errors import DataError
 
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="A table: CSV (.csv, .csv.gz), Parquet, Arrow or Feather.")]
 ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="A model that clarkia fit made.")]
+Role = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN=ROLE", help="What a column is: categorical, integer, real, date, key, drop, ..."),
+]
 Seed = Annotated[
     int, typer.Option(min=0, metavar="S", show_default=False, help="Fixes everything random; 0 if not given.")
 ]

@@ -9,7 +9,7 @@ import typer
 
 from ..atomic import replacing
 from .model import counting_rows, open_model, read_rows, sampler_steps
-from .options import Overwrite, Seed, pairs
+from .options import Overwrite, Role, Seed, pairs
 from .outputs import check_output, is_table, write_text
 from .signals import keeping
 from .terminal import console, say, size_of
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..models.table import TableModel
+    from ..reports import TableReport
 
 
 class Protocol(StrEnum):
@@ -45,9 +46,7 @@ def report(
     protocol: Annotated[
         Protocol, typer.Option(help="The measures: this library's, or those of the TabSyn and TabDiff papers.")
     ] = Protocol.clarkia_1,
-    role: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN=ROLE", help="What a column is, such as zip=categorical.")
-    ] = None,
+    role: Role = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
@@ -85,15 +84,20 @@ def report(
             seed=seed,
             progress=sys.stdout.isatty(),
         )
-        say(found.to_text(min(console().width, 120)))
-        if json is not None:
-            write_text(json, found.to_json() + "\n", overwrite=overwrite)
-        if output is not None:
-            with replacing(output, overwrite=overwrite) as temporary:
-                found.to_html(temporary)
-    for path in (output, json):
-        if path is not None:
-            say(f"The report is in {path} ({size_of(path)}).", "bold green")
+    say()
+    say(found.to_text(min(console().width, 120)))
+    _write(found, output, json, overwrite=overwrite)
+
+
+def _write(found: "TableReport", output: Path | None, json: Path | None, *, overwrite: bool) -> None:
+    """Write a report to the files that were asked for, and say where they are."""
+    if output is not None:
+        with replacing(output, overwrite=overwrite) as temporary:
+            found.to_html(temporary)
+        say(f"The report is in {output} ({size_of(output)}).", "bold green")
+    if json is not None:
+        write_text(json, found.to_json() + "\n", overwrite=overwrite)
+        say(f"Its figures are in {json} ({size_of(json)}).", "bold green")
 
 
 def _draw(model: "TableModel", rows: int, seed: int) -> "pa.Table":

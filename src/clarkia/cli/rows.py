@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _WIDEST = 24  # characters of a cell
-_GAP = 2  # between two columns
+_GAP = 3  # between two columns
 
 
 def show_rows(table: "pa.Table", *, before: Sequence[tuple[str, Sequence[str]]] = (), limit: int = 10) -> None:
@@ -31,7 +31,7 @@ def show_rows(table: "pa.Table", *, before: Sequence[tuple[str, Sequence[str]]] 
     right = [place for place, (_, _, number) in enumerate(kept) if number]
     grid([title for title, _, _ in kept], zip(*(cells for _, cells, _ in kept), strict=True), right=right)
     if rest := columns[fitting:]:
-        say(f"and {counted(len(rest), 'column')} more: {listed(title for title, _, _ in rest)}", "dim")
+        say(f"and {counted(len(rest), 'more column')}: {listed(title for title, _, _ in rest)}", "dim")
 
 
 def cell_text(value: object) -> str:

@@ -1,5 +1,6 @@
 """What a person sees: sentences, tables and progress bars."""
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,14 @@ def listed(names: Iterable[str], most: int = 5) -> str:
 def counted(number: int, noun: str) -> str:
     """A number with its noun: "1 row", "32,561 rows"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def shell(text: object) -> str:
+    """A word of a command as a person would type it for a shell."""
+    text = str(text)
+    if "'" in text and not set(text) & set('"$`\\!\n'):
+        return f'"{text}"'
+    return shlex.quote(text)
 
 
 def duration(seconds: float) -> str:

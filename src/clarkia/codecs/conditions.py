@@ -53,16 +53,16 @@ class Between:
 
 @dataclass(frozen=True)
 class OneOf:
-    """The cell holds one of these values."""
+    """The cell holds one of these values (each is kept once)."""
 
     values: tuple[Value, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", tuple(self.values))
-        if not self.values:
-            raise DataError("OneOf needs at least one value.")
         for value in self.values:
             _check_value(value)
+        object.__setattr__(self, "values", tuple(dict.fromkeys(self.values)))
+        if not self.values:
+            raise DataError("OneOf needs at least one value.")
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,8 @@ def fit_quantile_map(
     targets = np.linspace(position[0], position[-1], num_knots)[1:-1]
     cell = np.clip(np.searchsorted(position[1::2], targets, side="left"), 0, len(values) - 1)
     targets = targets[~(heavy[cell] & (targets >= position[2 * cell]))]
-    at_hole = np.interp(holes, x, position)
+    runs = holes - np.arange(len(holes))  # the same for neighbouring holes, which are skipped together
+    at_hole = np.interp(holes[np.searchsorted(runs, runs, side="left")], x, position)
     pairs = np.unique(
         np.stack(
             [
@@ -223,10 +224,10 @@ def _polygon(
     after = np.cumsum(counts)
     before = after - counts
     middle = before + counts / 2
-    # an exact value leaves a little mass to the gaps beside it, so that a value never seen there has a density
+    # a value leaves a little mass to the gaps beside it, so that one never seen there has a density
     gap = np.diff(values) > step
-    first = before + _GAP_ROWS * (heavy & np.append(False, gap))
-    last = after - _GAP_ROWS * (heavy & np.append(gap, False))
+    first = before + _GAP_ROWS * np.append(False, gap)
+    last = after - _GAP_ROWS * np.append(gap, False)
     if step:
         start, end = first, last
         # half a row of an unbounded group lies beyond either extreme

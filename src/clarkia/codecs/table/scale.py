@@ -86,7 +86,7 @@ class Line:
         size = np.abs(x)
         ratio = np.minimum(size, self.bend * 1e8) / self.bend
         far = np.log(np.maximum(size, self.bend)) - np.log(self.bend) + np.log(2.0)
-        return np.copysign(np.where(ratio < 1e8, np.arcsinh(ratio), far), x)
+        return np.copysign(np.where(size < self.bend * 1e8, np.arcsinh(ratio), far), x)
 
     def numbers(self, coordinates: Floats) -> Floats:
         """Invert `of_numbers`."""
