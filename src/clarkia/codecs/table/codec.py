@@ -39,8 +39,9 @@ from clarkia.errors import DataError
 class TableCodec:
     """An invertible map between tables of one schema and states; make one with `TableCodec.fit`.
 
-    Decoding an encoded training table gives it back: categories, dates, times, decimals and integers exactly, as well as
-    real numbers that are levels or zero; other real numbers to a relative 1e-6; keys afresh; rare values by another draw.
+    Decoding an encoded training table gives it back: categories, dates, times, decimals and integers exactly, as well
+    as real numbers that are levels or zero; other real numbers to a relative 1e-6; keys afresh; rare values by another
+    draw.
     A column of whole numbers that spans more than 2**42 steps of its resolution comes back to within 1e-12 of its span.
 
     Attributes:
