@@ -17,8 +17,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 done; 2 an unusable file, value or argument, told in one sentence on standard error;
-        130 stopped by Ctrl-C; 143 stopped by the system; 1 nobody reads the output any more. A defect of the program
-        raises its exception, which Python shows with a traceback and the exit status 1.
+        130 stopped by Ctrl-C; 143 stopped by the system. A defect of the program raises its exception, which Python
+        shows with a traceback and the exit status 1.
     """
     # Threads that wait for each other in a loop bring training to a crawl wherever another program uses a core as well:
     # fifteen times slower on two shared cores. The variable is read when torch is imported.

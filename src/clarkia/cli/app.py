@@ -15,7 +15,7 @@ from .methods import methods
 from .report import report
 from .sample import sample
 from .score import score
-from .terminal import console, fail, say
+from .terminal import fail, say
 
 app = typer.Typer(
     name="clarkia",
@@ -56,8 +56,8 @@ def clarkia(
         say(f"clarkia {installed('clarkia')}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        console().print(context.get_help())
-        say("\nStart with:  clarkia demo")
+        say(context.get_help())  # which rich has printed already, in front of this line
+        say("Start with:  clarkia demo")
 
 
 def run(arguments: list[str]) -> int:
