@@ -175,7 +175,8 @@ def _build(part: CodecPart, tables: Mapping[str, pa.Table]) -> tuple[pa.Schema, 
         table.validate(full=True)
     schema = tables["schema"].schema
     _require([column.name for column in part.columns] == schema.names, "the columns are not those of the schema")
-    _require(len(set(schema.names)) == len(schema), "two columns have the same name")
+    names = [*schema.names, *part.dropped]
+    _require(len(set(names)) == len(names), "two columns have the same name")
     knots = tables["knots"] if "knots" in tables else _KNOTS.empty_table()
     _require(
         knots.schema.equals(_KNOTS) and not any(column.null_count for column in knots.columns), "the knots are wrong"
