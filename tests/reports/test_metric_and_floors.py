@@ -22,6 +22,7 @@ def test_there_is_no_skill_without_a_scale():
     assert metric("m", "pairs", 0.2, floor=0.1).skill is None
     assert metric("m", "pairs", 0.2, floor=0.5, ceiling=0.5).skill is None
     assert metric("m", "pairs", 0.2, floor=0.5, ceiling=0.4).skill is None
+    assert metric("m", "joint", 0.502, floor=0.501, ceiling=0.503, interval=Interval(0.49, 0.51)).skill is None
     undefined = metric("m", "pairs", np.nan, floor=0.5, ceiling=np.inf, interval=Interval(np.nan, 1.0))
     assert (undefined.value, undefined.ceiling, undefined.interval, undefined.skill) == (None, None, None, None)
 

@@ -42,8 +42,8 @@ def fresh_distances(
         splits.append(distances(rows[order[: small[0]]], rows[order[small[0] : sum(small)]]))
     if share == 1:
         return _mean(splits)
-    full, part = (
-        _mean([distances(resample(rows, n, rng), resample(rows, m, rng)) for _ in range(draws)])
-        for n, m in (sizes, small)
-    )
+    pairs = [(resample(rows, sizes[0], rng), resample(rows, sizes[1], rng)) for _ in range(draws)]
+    full = _mean([distances(first, second) for first, second in pairs])
+    # The small samples are parts of the full ones, so that chance hardly moves the ratio.
+    part = _mean([distances(first[: small[0]], second[: small[1]]) for first, second in pairs])
     return _mean(splits) * np.where(part > 0, full / np.where(part > 0, part, 1.0), 1.0)

@@ -23,7 +23,8 @@ class Metric:
         interval: 95 % confidence interval, low and high; None where there is none.
         floor: The figure that fresh real rows score: as good as it gets.
         ceiling: The figure of the group's naive table: no better than knowing nothing.
-        skill: ``1 - (value - floor) / (ceiling - floor)``: 1 like fresh real rows, 0 like the naive table.
+        skill: ``1 - (value - floor) / (ceiling - floor)``: 1 like fresh real rows, 0 like the naive table; None where
+            the two are not farther apart than the interval is wide.
         rows: Numbers of real and synthetic rows behind the value; figures at other counts do not compare.
         note: How to read it, in one or two sentences.
     """
@@ -59,12 +60,15 @@ def _finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-def _skill(value: float | None, floor: float | None, ceiling: float | None, better: str) -> float | None:
+def _skill(
+    value: float | None, floor: float | None, ceiling: float | None, better: str, bounds: tuple[float, float] | None
+) -> float | None:
     if value is None or floor is None or ceiling is None:
         return None
     span = ceiling - floor if better == "lower" else floor - ceiling
-    # No scale where the naive table does as well as fresh rows.
-    return 1 - (value - floor) / (ceiling - floor) if span > 1e-9 else None
+    # No scale where the naive table does as well as fresh rows, up to the figure's own uncertainty.
+    least = 1e-9 if bounds is None else max(1e-9, (bounds[1] - bounds[0]) / 2)
+    return 1 - (value - floor) / (ceiling - floor) if span > least else None
 
 
 def metric(
@@ -84,5 +88,5 @@ def metric(
     bounds = None
     if interval is not None and math.isfinite(interval.low) and math.isfinite(interval.high):
         bounds = (float(interval.low), float(interval.high))
-    skill = _skill(value, floor, ceiling, better)
+    skill = _skill(value, floor, ceiling, better, bounds)
     return Metric(name, group, value, better, bounds, floor, ceiling, skill, rows, note)

@@ -18,7 +18,7 @@ from clarkia.reports.floors import fresh_distances
 from clarkia.reports.material import Material
 from clarkia.reports.metric import Metric, metric
 
-FLOOR_DRAWS = 4
+FLOOR_DRAWS = 10
 TREND_DRAWS = 30
 
 

@@ -10,7 +10,7 @@ from clarkia.reports.floors import fresh_distances
 from clarkia.reports.material import Material
 from clarkia.reports.metric import Metric, metric
 
-FLOOR_DRAWS = 10
+FLOOR_DRAWS = 16
 
 Distances = dict[str, np.ndarray]
 

@@ -9,7 +9,7 @@ from clarkia.reports.floors import fresh_distances
 from clarkia.reports.material import Material
 from clarkia.reports.metric import Metric, metric
 
-FLOOR_DRAWS = 4
+FLOOR_DRAWS = 6
 MAX_PAIRS = 200  # pairs that the interval looks at
 
 
