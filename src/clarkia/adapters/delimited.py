@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,12 +15,11 @@ import pyarrow.types as pt
 
 from clarkia.errors import DataError
 
-_BLOCK_BYTES = 64 * 2**20  # types are inferred from the first block
+_BLOCK_BYTES = 64 * 2**20
 _SCAN_BYTES = 16 * 2**20
 _DELIMITERS = (",", ";", "\t", "|")
 _LEADING_ZERO = re.compile(rb"""(?:\A|[\r\n,;\t|"])[+-]?0\d""")
 _UNREADABLE = "it is not UTF-8 text; save it with the encoding UTF-8"
-_WIDER = {"date32": pa.timestamp("ns"), "int64": pa.float64()}
 
 
 def read_csv(path: Path) -> pa.Table:
@@ -38,36 +38,39 @@ def read_csv(path: Path) -> pa.Table:
     """
     try:
         delimiter = _delimiter(path)
-        types: dict[str, pa.DataType] = {}
-        while (table := _try(path, delimiter, types)) is None:
-            pass
-        table = _keep_leading_zeros(path, delimiter, table, types)
+        table = _keep_leading_zeros(path, delimiter, _read(path, delimiter))
         names = table.column_names
     except UnicodeDecodeError:
         raise DataError(f"{path}: {_UNREADABLE}.") from None
+    except pa.ArrowInvalid as error:
+        raise DataError(_complaint(path, str(error))) from None
     return pa.table([_settle(path, name, cells) for name, cells in zip(names, table.columns, strict=True)], names=names)
 
 
-def _try(path: Path, delimiter: str, types: dict[str, pa.DataType]) -> pa.Table | None:
-    """Read the file, or widen the type of the column that did not fit it and return None."""
-    try:
-        return _read(path, delimiter, types)
-    except pa.ArrowInvalid as error:
-        _widen(path, delimiter, types, str(error))
-        return None
-
-
-def _read(path: Path, delimiter: str, types: dict[str, pa.DataType], *, only: list[str] | None = None) -> pa.Table:
+def _read(path: Path, delimiter: str, text_columns: Sequence[str] = ()) -> pa.Table:
+    """Read all columns with inferred types, or some columns as text."""
     return pa.csv.read_csv(
         path,
-        read_options=pa.csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
+        read_options=pa.csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),  # so that errors name the row
         parse_options=pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
         convert_options=pa.csv.ConvertOptions(
-            column_types=types,
-            include_columns=only,
+            column_types=dict.fromkeys(text_columns, pa.string()),
+            include_columns=text_columns or None,
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
         ),
+    )
+
+
+def _complaint(path: Path, reason: str) -> str:
+    """Return what is wrong with the file in words that help."""
+    ragged = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", reason)
+    if ragged is None:
+        return f"{path}: the file is no CSV table ({reason.splitlines()[0][:200]})."
+    row, expected, found = map(int, ragged.groups())
+    return (
+        f"{path}, row {row - 1} after the header: {found} cells where the header has {expected}; "
+        f"correct the row, or put cells that contain the delimiter in quotes."
     )
 
 
@@ -83,36 +86,12 @@ def _delimiter(path: Path) -> str:
     return max(_DELIMITERS, key=line.count)
 
 
-def _widen(path: Path, delimiter: str, types: dict[str, pa.DataType], complaint: str) -> None:
-    """Give the column at fault a wider type, or raise what the user can act on."""
-    ragged = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", complaint)
-    if ragged:
-        row, expected, found = ragged.groups()
-        raise DataError(
-            f"{path}, row {int(row) - 1} after the header: {found} cells where the header has {expected}; "
-            f"correct the row, or put cells that contain a {delimiter!r} in quotes."
-        )
-    wrong = re.search(r"In CSV column #(\d+): CSV conversion error to (\w+)", complaint)
-    if not wrong:
-        raise DataError(f"{path}: the file is no CSV table ({complaint.splitlines()[0][:200]}).")
-    name = _header(path, delimiter)[int(wrong.group(1))]
-    if pt.is_string(types.get(name, pa.null())):
-        raise DataError(f"{path}: column {name!r}: {_UNREADABLE}.")
-    wider = _WIDER.get(wrong.group(2), pa.string())
-    types[name] = pa.string() if types.get(name) == wider else wider
-
-
-def _header(path: Path, delimiter: str) -> list[str]:
-    with pa.csv.open_csv(path, parse_options=pa.csv.ParseOptions(delimiter=delimiter)) as reader:
-        return reader.schema.names
-
-
-def _keep_leading_zeros(path: Path, delimiter: str, table: pa.Table, types: dict[str, pa.DataType]) -> pa.Table:
+def _keep_leading_zeros(path: Path, delimiter: str, table: pa.Table) -> pa.Table:
     """Return the table with those integer columns as text that hold a number such as 02139."""
     suspects = [field.name for field in table.schema if pt.is_integer(field.type)]
     if not suspects or len(set(table.column_names)) < table.num_columns or not _has_leading_zero(path):
         return table
-    texts = _read(path, delimiter, {**types, **dict.fromkeys(suspects, pa.string())}, only=suspects)
+    texts = _read(path, delimiter, suspects)
     for name in suspects:
         if pc.any(pc.match_substring_regex(texts[name], r"^[+-]?0\d")).as_py():
             table = table.set_column(table.schema.get_field_index(name), name, texts[name])

@@ -82,13 +82,13 @@ def _kind(path: Path) -> str:
 
 def _read_arrow(path: Path) -> pa.Table:
     """Read an Arrow file in either of its forms."""
-    with pa.memory_map(str(path)) as source:
+    with pa.OSFile(str(path)) as source:
         if source.read(6) == b"ARROW1":
             source.seek(0)
             return pa.ipc.open_file(source).read_all()
         source.seek(0)
         if source.read(4) == b"FEA1":
-            return feather.read_table(path)
+            return feather.read_table(path, memory_map=False)
         source.seek(0)
         return pa.ipc.open_stream(source).read_all()
 
