@@ -229,3 +229,4 @@ def test_the_parity_protocol_is_the_measure():
     assert report["Imputation AUC, micro average"].value == 1.0
     assert all(m.interval is not None for m in report.metrics if not m.name.startswith("Imputation"))
     assert len(report.metrics) == 10
+    assert "That alone proves little" in report.findings[-1].text

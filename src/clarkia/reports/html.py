@@ -132,6 +132,7 @@ def render_html(report: TableReport) -> str:
             groups=[group for group in groups if group[3]],
             skill_bar=skill_bar,
             naive_word=naive_word,
+            scaled=any(metric.skill is not None for metric in report.metrics),
             naive=NAIVE,
             histograms=[(c, _plot(c)) for c in drawn if c.kind == "numeric"],
             bar_charts=[(c, _plot(c)) for c in drawn if c.kind == "categorical"],
