@@ -184,8 +184,8 @@ def _privacy(metrics: Sequence[Metric], holdout: bool) -> list[Finding]:
         return [Finding("privacy", "info", "Privacy", text)]
     if _find(metrics, "Membership attack AUC") is None:
         text = (
-            "Synthetic rows are no closer to training than to unseen rows. That alone proves little: protocol clarkia-1 "
-            "looks for copies and attacks membership."
+            "Synthetic rows are no closer to training than to unseen rows. That alone proves little: protocol "
+            "clarkia-1 looks for copies and attacks membership."
         )
         return [Finding("privacy", "info", "Privacy", text)]
     text = (
