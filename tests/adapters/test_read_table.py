@@ -107,6 +107,12 @@ def test_types_are_inferred(write):
     assert table["zip"].to_pylist()[:2] == ["02139", "10001"]
 
 
+@pytest.mark.parametrize(("fraction", "unit"), [("", "s"), (".5", "ms"), (".000250", "us"), (".000000001", "ns")])
+def test_times_keep_their_resolution(write, fraction, unit):
+    table = read_table(write(f"a,b\n2020-01-31 10:00:00{fraction},1\n"))
+    assert table["a"].type == pa.timestamp(unit)
+
+
 def test_types_that_change_after_the_first_block(write, monkeypatch):
     """Whole numbers, then fractions; dates, then times; numbers, then words: nothing is lost."""
     monkeypatch.setattr("clarkia.adapters.delimited._BLOCK_BYTES", 1000)

@@ -110,10 +110,12 @@ def _has_leading_zero(path: Path) -> bool:
 
 
 def _settle(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Refuse bytes that are no text; read numbers whose empty cells were quoted."""
+    """Refuse bytes that are no text; take times at their own resolution and numbers whose empty cells were quoted."""
     if pt.is_binary(column.type):
         row = next(row for row, cell in enumerate(column) if not _is_utf8(cell.as_py()))
         raise DataError(f"{path}: column {name!r}, row {row + 1}: {_UNREADABLE}.")
+    if pt.is_timestamp(column.type) and column.type.unit == "ns":
+        return _coarser(column)
     if not pt.is_string(column.type) or not pc.any(pc.equal(column, "")).as_py():
         return column
     filled = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
@@ -122,6 +124,16 @@ def _settle(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     for kind in (pa.int64(), pa.float64()):
         try:
             return filled.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+    return column
+
+
+def _coarser(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return points in time in milliseconds or microseconds where these are enough."""
+    for unit in ("ms", "us"):
+        try:
+            return column.cast(pa.timestamp(unit, column.type.tz))
         except pa.ArrowInvalid:
             continue
     return column
