@@ -100,6 +100,14 @@ def test_copies_of_a_tenth_are_reported():
     privacy = next(finding for finding in report.findings if finding.group == "privacy")
     assert privacy.tone == "bad"
     assert "exact copies 0.100" in privacy.text
+    assert report.findings[0].title.endswith("training rows leave a trace")
+
+
+def test_a_table_that_repeats_the_real_one_is_not_praised():
+    report = table_report(draw(ROWS, 1), draw(ROWS, 1), holdout=draw(ROWS, 3))
+    assert report.findings[0].title == "Synthetic rows repeat real ones"
+    assert report.findings[0].tone == "bad"
+    assert report["Exact copies"].skill == report["Members found at 1% false alarms"].skill == 0
 
 
 def test_without_a_holdout_and_a_target_the_report_says_what_is_missing():

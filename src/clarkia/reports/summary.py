@@ -55,7 +55,7 @@ def _stands_out(distance: float, floor: float) -> bool:
 
 def _headline(metrics: Sequence[Metric]) -> list[Finding]:
     auc = _find(metrics, "Two-sample AUC, boosting")
-    if auc is None or auc.value is None or auc.rows is None:
+    if auc is None or auc.value is None or auc.rows is None or auc.interval is None:
         return []
     tone = "good" if auc.value < 0.6 else "fair" if auc.value < 0.8 else "bad"
     title = {
@@ -63,11 +63,18 @@ def _headline(metrics: Sequence[Metric]) -> list[Finding]:
         "fair": "Close, but recognisable",
         "bad": "Easy to tell from real rows",
     }[tone]
+    repeats = auc.interval[1] < 0.45
+    if repeats:
+        tone, title = "bad", "Synthetic rows repeat real ones"
+    elif _traces(metrics):
+        title += "; training rows leave a trace"
     text = (
         f"A boosted classifier tells synthetic from real rows with an AUC of {auc.value:.3f} on "
         f"{auc.rows[0]:,} real and {auc.rows[1]:,} synthetic rows, where 0.5 is a coin toss"
     )
     text += f" and columns without any dependence give {auc.ceiling:.3f}." if auc.ceiling is not None else "."
+    if repeats:
+        text += " Less than one half means that rows it learned as real come back as synthetic."
     return [Finding("headline", tone, title, text)]
 
 
