@@ -21,6 +21,9 @@ State = dict[str, Tensor]
 VALIDATION_DRAWS = 16_384
 """Corrupted rows that a validation looks at, draws and rows together."""
 
+VALIDATION_BATCH = 4096
+"""How many of them go through the network at once."""
+
 
 def encode(codec: TableCodec, table: pa.Table, seed: int) -> State:
     """The coded rows of a table, compact: float32 residuals and int16 levels."""
@@ -67,8 +70,10 @@ def fit_denoiser(
 
     def nats_per_row(module, rows: State) -> float:
         x0, noise = tensors(rows), generator(options.seed, 1)
-        draws = max(1, VALIDATION_DRAWS // num_rows(x0))
-        return -float(np.mean([objective.elbo(module, x0, noise).mean() for _ in range(draws)]))
+        # Few rows are repeated within a batch: each copy has corruption of its own.
+        drawn = torch.arange(max(VALIDATION_DRAWS // num_rows(x0), 1) * num_rows(x0)) % num_rows(x0)
+        batches = ({name: block[part] for name, block in x0.items()} for part in drawn.split(VALIDATION_BATCH))
+        return -float(torch.cat([objective.elbo(module, batch, noise) for batch in batches]).mean())
 
     return training.fit(
         denoiser,

@@ -53,7 +53,7 @@ class TrainingOptions:
     validate_every: int = 500
     patience: int | None = None
     precision: Precision = "float32"
-    checkpoint_minutes: float = 1.0
+    checkpoint_minutes: float = 0.25
     seed: int = 0
 
     def __post_init__(self):
