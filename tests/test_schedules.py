@@ -89,7 +89,21 @@ def test_gradients_reach_learned_schedules():
 )
 @pytest.mark.parametrize("steps", [1, 2, 10])
 def test_grids_fall_from_one_to_zero(process, steps):
-    for grid in (schedules.uniform(steps), schedules.log_snr(steps, process), schedules.karras(steps, process)):
+    grids = (
+        schedules.uniform(steps),
+        schedules.quadratic(steps),
+        schedules.quadratic(steps, 0.5),
+        schedules.discrete(steps, 10),
+        schedules.discrete(steps, 1000, "linspace"),
+        schedules.shift(schedules.uniform(steps), 3.0),
+        schedules.log_snr(steps, process),
+        schedules.polyexp(steps, process, 0.7),
+        schedules.karras(steps, process),
+        schedules.beta(steps, process),
+        schedules.cosine(steps, process),
+        schedules.align_your_steps(steps, process),
+    )
+    for grid in grids:
         assert grid.shape == (steps + 1,)
         assert grid.dtype == torch.float64
         assert (float(grid[0]), float(grid[-1])) == (1.0, 0.0)
@@ -111,6 +125,30 @@ def test_grids_are_even_where_they_say():
         (lambda: schedules.uniform(0), "num_steps"),
         (lambda: schedules.karras(5, Masked(3)), "Gaussian process, found Masked"),
         (lambda: schedules.karras(5, EDM, kappa_min=90.0), "kappa_min"),
+        (lambda: schedules.karras(5, EDM, kappa_min=0.0), "kappa_min"),
+        (lambda: schedules.log_snr(5, EDM, kappa_max=float("inf")), "kappa_max"),
+        (lambda: schedules.karras(5, EDM, rho=0.0), "rho"),
+        (lambda: schedules.polyexp(5, EDM, -1.0), "rho"),
+        (lambda: schedules.beta(5, EDM, 0.0), "a: expected"),
+        (lambda: schedules.beta(5, EDM, 1.0, float("nan")), "b: expected"),
+        (lambda: schedules.beta(0, EDM), "num_steps"),
+        (lambda: schedules.cosine(5, Masked(3)), "Gaussian process, found Masked"),
+        (lambda: schedules.cosine(0, EDM), "num_steps"),
+        (lambda: schedules.quadratic(5, 0.0), "power"),
+        (lambda: schedules.discrete(0), "num_steps"),
+        (lambda: schedules.discrete(11, 10), "at most 10"),
+        (lambda: schedules.discrete(5, 10, "even"), "spacing"),
+        (lambda: schedules.shift(schedules.uniform(3), 0.0), "scale"),
+        (lambda: schedules.shift(torch.tensor([0.0, 1.0]), 2.0), "decreasing"),
+        (lambda: schedules.align_your_steps(10, EDM, "sd3"), "preset"),
+        (lambda: schedules.align_your_steps(0, EDM), "num_steps"),
+        (lambda: schedules.interpolated(3, EDM, [1.0]), "levels"),
+        (lambda: schedules.interpolated(3, EDM, [1.0, 2.0]), "levels"),
+        (lambda: schedules.interpolated(3, EDM, [1.0, 0.0]), "levels"),
+        (lambda: schedules.shortest_paths(torch.zeros(3, 4), 1), "square"),
+        (lambda: schedules.shortest_paths(torch.zeros(1, 1), 1), "square"),
+        (lambda: schedules.shortest_paths(torch.zeros(3, 3), 3), "max_moves"),
+        (lambda: schedules.shortest_paths(torch.full((3, 3), torch.nan), 1), "NaN"),
         (lambda: PowerMean(sigma_min=2.0, sigma_max=1.0), "sigma_min"),
         (lambda: PowerMean(rho=-1.0), "rho"),
         (lambda: PolynomialMask(k=0.0), "k:"),

@@ -1,7 +1,7 @@
 """From raw networks to denoisers: preconditioning, log-probabilities, and the check of a prediction.
 
 A denoiser is any callable ``denoiser(x_t, t, condition=None) -> prediction``, where the prediction is the posterior of
-the clean data: ``x0_hat`` of a Gaussian block, normalised log-probabilities ``(n, ..., K_max)`` of a masked one.
+the clean data: ``x0_hat`` of a Gaussian block, normalised log-probabilities ``(n, ..., K_max)`` of a discrete one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from clarkia.processes import Gaussian, Masked, Mixed, Process, Time, block_time, spread
+from clarkia.processes import Discrete, Gaussian, Masked, Mixed, Process, Time, block_time, spread
+from clarkia.processes.gaussian import KINDS
 from clarkia.processes.times import unspread
 from clarkia.spaces import State
 
@@ -62,9 +63,9 @@ class Preconditioned(nn.Module):
     """A denoiser from a raw network, for one block or several.
 
     The network is called as ``network(inputs, noise, condition)``: Gaussian blocks come scaled by ``c_in`` with noise
-    level ``c_noise``, masked blocks as their integer states with noise level t. A noise level has the shape ``(n,)``,
+    level ``c_noise``, discrete blocks as their integer states with noise level t. A noise level has the shape ``(n,)``,
     or that of the block where times or schedules differ by element. It returns one tensor a block: ``F`` for Gaussian
-    blocks, logits ``(n, ..., K_max)`` for masked ones. For a mixed process inputs, noise and result are dicts.
+    blocks, logits ``(n, ..., K_max)`` for discrete ones. For a mixed process inputs, noise and result are dicts.
 
     Args:
         network: The raw network; knows nothing of noise schedules.
@@ -94,12 +95,59 @@ class Preconditioned(nn.Module):
         return {name: part[2](raw[name]) for name, part in parts.items()}
 
     def _block(
-        self, process: Gaussian | Masked, x: Tensor, t: Tensor
+        self, process: Gaussian | Discrete, x: Tensor, t: Tensor
     ) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
-        if isinstance(process, Masked):
-            return x, t, lambda logits: process.log_probs(logits, x)
+        if isinstance(process, Discrete):
+            return x, t, lambda logits: process.log_probs(logits, x, t)
         scales = preconditioning(process, x, t, self.data_std)
         return scales.c_in * x, unspread(scales.c_noise, x), lambda raw: scales.c_skip * x + scales.c_out * raw
+
+
+class Parametrized(nn.Module):
+    """A denoiser from a network that predicts something else than the clean data.
+
+    The network is called as ``network(x_t, t)``, or ``network(x_t, t, condition)`` where a condition is given.
+
+    Args:
+        network: The raw network, for one continuous block.
+        process: The Gaussian process it is trained under.
+        kind: What it predicts: ``"x0"``, ``"epsilon"``, ``"score"``, ``"velocity"`` or ``"v"``.
+
+    Raises:
+        ValueError: An unknown kind; in use, an epsilon or score where alpha is 0, which does not determine the data:
+            start such a run below t = 1.
+    """
+
+    def __init__(self, network: nn.Module, process: Gaussian, kind: str) -> None:
+        super().__init__()
+        if kind not in KINDS:
+            raise ValueError(f"kind: expected one of {list(KINDS)}, found {kind!r}.")
+        self.network, self.process, self.kind = network, process, kind
+
+    def forward(self, x_t: Tensor, t: Tensor, condition: Any = None) -> Tensor:
+        """The posterior mean that the network's prediction means; elements at t = 0 come back as they are."""
+        raw = self.network(x_t, t) if condition is None else self.network(x_t, t, condition)
+        x0_hat = self.process.convert(raw, x_t, t, self.kind, "x0")
+        return torch.where(spread(t, x_t) > 0, x0_hat, x_t)
+
+
+def retimed(denoiser: Denoiser, trained: Gaussian, process: Gaussian) -> Denoiser:
+    """A denoiser that was made for one Gaussian process, as one of another.
+
+    All Gaussian processes are one up to a change of time and scale, so nothing is lost and nothing trained anew.
+
+    Args:
+        denoiser: The denoiser.
+        trained: The process it was made for.
+        process: The process it is wanted for.
+    """
+
+    def denoise(x_t: Tensor, t: Tensor, condition: Any = None) -> Tensor:
+        time, scale = process.retime(spread(t, x_t), trained)
+        state, time = scale.to(x_t.dtype) * x_t, unspread(time, x_t)
+        return denoiser(state, time) if condition is None else denoiser(state, time, condition)
+
+    return denoise
 
 
 def categorical_log_probs(
@@ -134,14 +182,14 @@ def check_prediction(prediction: Any, x_t: State, t: Time, process: Process) -> 
         _check_block(prediction, x_t, t, process, "prediction")  # type: ignore[arg-type]
 
 
-def _check_block(prediction: Any, x: Tensor, t: Tensor, process: Gaussian | Masked, where: str) -> None:
-    expected = (*x.shape, process.max_classes) if isinstance(process, Masked) else tuple(x.shape)
+def _check_block(prediction: Any, x: Tensor, t: Tensor, process: Gaussian | Discrete, where: str) -> None:
+    expected = (*x.shape, process.max_classes) if isinstance(process, Discrete) else tuple(x.shape)
     if not isinstance(prediction, Tensor) or tuple(prediction.shape) != expected:
         found = tuple(prediction.shape) if isinstance(prediction, Tensor) else type(prediction).__name__
         raise ValueError(f"denoiser: expected {where} of shape {expected}, found {found}.")
-    total = prediction.detach().sum()  # one pass: a NaN anywhere makes the sum NaN
-    if bool(total.isnan() if isinstance(process, Masked) else ~total.isfinite()):
-        bad = prediction.isnan() if isinstance(process, Masked) else ~prediction.isfinite()
+    total = _distinct(prediction.detach()).sum()  # one pass: a NaN anywhere makes the sum NaN
+    if bool(total.isnan() if isinstance(process, Discrete) else ~total.isfinite()):
+        bad = prediction.isnan() if isinstance(process, Discrete) else ~prediction.isfinite()
         rows = bad.reshape(len(x), -1).any(1).nonzero().flatten()
         if len(rows):
             row = int(rows[0])
@@ -150,3 +198,10 @@ def _check_block(prediction: Any, x: Tensor, t: Tensor, process: Gaussian | Mask
             raise ValueError(
                 f"denoiser: expected finite numbers in {where}, found {found} at time {time:g}, row {row}."
             )
+
+
+def _distinct(values: Tensor) -> Tensor:
+    """One entry along each axis that was made by expansion, where all are the same number in memory."""
+    for axis, stride in enumerate(values.stride()):
+        values = values.narrow(axis, 0, 1) if stride == 0 and values.shape[axis] > 1 else values
+    return values

@@ -21,7 +21,8 @@ def check_process(process: Any, x0: State, *, seed: int = 0) -> None:
 
     Elements at t = 0 come back exactly, whether times are by row or by element; shapes and dtypes are kept; the prior
     has them too; a kernel from t to t stays put; a kernel's own draw has a finite log-probability and its divergence
-    to itself is 0.
+    to itself is 0. Of categories also: emissions are float64, allow the true class and at t = 0 no other; rates are
+    finite and not negative; score and rates lead back to the prediction they came from.
 
     Args:
         process: The process.
@@ -40,13 +41,17 @@ def check_process(process: Any, x0: State, *, seed: int = 0) -> None:
         observed = torch.rand(x0.shape, generator=noise) < 0.5
         x_t = process.corrupt(x0, torch.where(observed, 0.0, 0.5), generator=noise)
         _assert(bool((x_t == x0)[observed].all()), "elements at t = 0 must be returned exactly among noisy ones")
-    answer = _certain(process, x0)
+    answer = _some_prediction(process, x0, x_half)
     _same(process.kernel(x_half, answer, half, half).sample(noise), x_half, "a kernel from t to t must stay put")
     kernel = process.kernel(x_half, answer, half, 0.5 * half)
     log_prob = kernel.log_prob(kernel.sample(noise))
     _assert(log_prob.shape == (rows,) and log_prob.dtype == torch.float64, "log_prob must be float64 of shape (n,)")
     _assert(bool(log_prob.isfinite().all()), "a kernel's own draw must have a finite log-probability")
     _assert(bool((kernel.kl(kernel).abs() < 1e-9).all()), "a kernel's divergence to itself must be 0")
+    for name, block in _blocks(x0).items():
+        if not block.is_floating_point():
+            part = process.blocks[name] if isinstance(x0, dict) else process
+            _check_categories(part, block, _blocks(x_half)[name], half)
 
 
 def check_denoiser(
@@ -55,7 +60,7 @@ def check_denoiser(
     """Check a denoiser under a process.
 
     Predictions have the right shape, are finite, and log-probabilities are normalised, with no mass on impossible
-    classes and one-hot at visible cells; elements at t = 0 are predicted as they are; times may differ by element; a
+    classes and one-hot at certain cells; elements at t = 0 are predicted as they are; times may differ by element; a
     row's answer does not depend on the rows beside it.
 
     Args:
@@ -84,7 +89,7 @@ def check_denoiser(
                 part = process.blocks[name] if isinstance(x0, dict) else process
                 answer = _blocks(prediction).get(name)
                 time = t[name] if isinstance(t, Mapping) else t
-                _check_answer(answer, block, time.reshape(*time.shape, *(1,) * (block.ndim - time.ndim)), part, name)
+                _check_answer(answer, block, time, part, name)
         if condition is None:
             few = slice(0, max(1, rows // 2))
             t_few = {name: time[few] for name, time in cells.items()} if isinstance(x0, dict) else by_cell[few]
@@ -98,7 +103,7 @@ def check_solver(solver: Any, process: Any, denoiser: Callable[..., Any], x0: St
     """Check a solver on a process and a denoiser.
 
     A step keeps shapes and dtypes; a step of no length changes nothing; elements at t = 0 stay exactly as they are;
-    the step to 0 leaves no mask; nothing is kept on the solver.
+    the step to 0 leaves clean classes; nothing is kept on the solver.
 
     Args:
         solver: The solver.
@@ -121,7 +126,8 @@ def check_solver(solver: Any, process: Any, denoiser: Callable[..., Any], x0: St
     for name, block in _blocks(end).items():
         if not block.is_floating_point():
             part = process.blocks[name] if isinstance(x0, dict) else process
-            _assert(not bool(part.is_masked(block).any()), f"{_label(name)}: the step to time 0 must leave no mask")
+            clean = block < torch.as_tensor(part.num_classes)
+            _assert(bool(clean.all()), f"{_label(name)}: the step to time 0 must leave clean classes")
     observed = t * (torch.arange(rows) % 2)
     x_t = process.corrupt(x0, observed, generator=noise)
     x_s, _ = solver.step(denoiser, process, x_t, observed, 0.5 * observed, solver.init(x_t, process, noise), noise)
@@ -137,30 +143,50 @@ def _check_answer(answer: Any, x_t: Tensor, t: Tensor, process: Any, name: str) 
     if x_t.is_floating_point():
         _assert(answer.shape == x_t.shape, f"{label}: x0_hat must have shape {tuple(x_t.shape)}")
         _assert(bool(answer.isfinite().all()), f"{label}: x0_hat must be finite")
-        observed = (t == 0).expand(x_t.shape)
+        observed = t.reshape(*t.shape, *(1,) * (x_t.ndim - t.ndim)).expand(x_t.shape) == 0
         _assert(bool((answer == x_t)[observed].all()), f"{label}: x0_hat must be x_t at t = 0")
         return
     _assert(answer.shape == (*x_t.shape, process.max_classes), f"{label}: log-probabilities must be (n, ..., K_max)")
     _assert(not bool(answer.isnan().any()), f"{label}: log-probabilities must not be NaN")
     total = answer.double().exp().sum(-1)
     _assert(bool((total - 1).abs().max() < 1e-4), f"{label}: log-probabilities must be normalised")
-    impossible = torch.arange(process.max_classes) >= process.mask_state().unsqueeze(-1)
+    impossible = torch.arange(process.max_classes) >= torch.as_tensor(process.num_classes).unsqueeze(-1)
     _assert(
         bool((answer == -torch.inf)[impossible.expand(answer.shape)].all()), f"{label}: impossible classes need -inf"
     )
-    visible = ~process.is_masked(x_t)
-    at_class = answer.gather(-1, torch.where(visible, x_t, 0).unsqueeze(-1)).squeeze(-1)
-    _assert(bool((at_class == 0)[visible].all()), f"{label}: visible cells must be one-hot")
+    explained = process.log_emission(x_t, t) > -torch.inf
+    certain = explained.sum(-1) == 1
+    _assert(bool((answer == 0)[explained & certain.unsqueeze(-1)].all()), f"{label}: certain cells must be one-hot")
 
 
-def _certain(process: Any, x0: State) -> Any:
-    """The prediction that knows the clean data, a little softened at masked cells."""
+def _check_categories(process: Any, x0: Tensor, x_t: Tensor, t: Tensor) -> None:
+    shape = (*x0.shape, process.max_classes)
+    emission, at_zero = process.log_emission(x_t, t), process.log_emission(x0, 0 * t)
+    fits = emission.shape == shape and emission.dtype == torch.float64
+    _assert(fits, "log_emission must be float64 of shape (n, ..., K_max)")
+    true = x0.unsqueeze(-1)
+    _assert(bool(emission.gather(-1, true).isfinite().all()), "log_emission must allow the class that was corrupted")
+    alone = (at_zero > -torch.inf).sum(-1) == 1
+    _assert(bool((at_zero.gather(-1, true) == 0).all()) and bool(alone.all()), "log_emission must be one-hot at t = 0")
+    log_probs = _some_prediction(process, x0, x_t)
+    rates = process.rates(x_t, log_probs, t)
+    _assert(bool((rates.isfinite() & (rates >= 0)).all()), "rates must be finite and not negative at t = 0.5")
+    for name, back in (
+        ("score", process.log_probs_from_score(x_t, process.score(x_t, log_probs, t), t)),
+        ("rates", process.log_probs_from_rates(x_t, rates, t)),
+    ):
+        same = torch.allclose(back.exp(), log_probs.exp(), rtol=1e-6, atol=1e-9)
+        _assert(same, f"{name} must lead back to the prediction it came from")
+
+
+def _some_prediction(process: Any, x0: State, x_t: State) -> Any:
+    """A prediction at ``x_t``: the clean numbers, and of categories the one of equal logits."""
     if isinstance(x0, dict):
-        return {name: _certain(process.blocks[name], block) for name, block in x0.items()}
+        return {name: _some_prediction(process.blocks[name], block, _blocks(x_t)[name]) for name, block in x0.items()}
     if x0.is_floating_point():
         return x0
     logits = torch.zeros(*x0.shape, process.max_classes, dtype=torch.float64)
-    return process.log_probs(logits, process.mask_state().expand(x0.shape))
+    return process.log_probs(logits, x_t)
 
 
 def _blocks(state: Any) -> dict[str, Any]:

@@ -273,7 +273,7 @@ def test_score_rates_and_their_inverse():
     score = process.score(x_t, log_probs, t)
     alpha = process.alpha(t[:1])[0]
     visible = ~process.is_masked(x_t)
-    log_law = JOINT.noisy_log_prob(x_t) + torch.where(visible, alpha.log(), torch.log1p(-alpha)).sum(1)
+    log_law = JOINT.noisy_log_prob(process, x_t) + torch.where(visible, alpha.log(), torch.log1p(-alpha)).sum(1)
     strides = torch.tensor([15, 5, 1])
     for position, count in enumerate((3, 2, 4)):
         rows = (~visible[:, position]).nonzero().flatten()

@@ -161,7 +161,7 @@ def test_joint_law_and_tilt():
     posterior = JOINT.posterior(likelihood)
     evidence = (JOINT.probabilities.sum((1, 2)) * torch.tensor([0.2, 0.9, 0.4], dtype=torch.float64)).sum()
     assert float(posterior.log_z) == pytest.approx(float(evidence.log()), abs=1e-12)
-    seen = JOINT.noisy_log_prob(torch.tensor([[3, 2, 4], [1, 2, 4]])).exp()
+    seen = JOINT.noisy_log_prob(Masked((3, 2, 4)), torch.tensor([[3, 2, 4], [1, 2, 4]])).exp()
     assert seen.tolist() == pytest.approx([1.0, float(JOINT.probabilities[1].sum())], abs=1e-12)
 
 

@@ -289,7 +289,7 @@ WRONG = {
     "shape": ({"shape": None}, "shape"),
     "nan": ({"denoiser": lambda x, t: x * torch.nan}, "NaN at time 1, row 0"),
     "wrong shape": ({"denoiser": lambda x, t: x[:, :1]}, r"\(2, 2\), found \(2, 1\)"),
-    "solver": ({"solver": Ancestral()}, "Ancestral expects a Masked process"),
+    "solver": ({"solver": Ancestral()}, "Ancestral expects a Discrete process"),
     "known pair": ({"known": ({"a": torch.zeros(2, 2)}, torch.ones(2, 2) > 0)}, "pair of tensors"),
     "known shape": ({"known": (torch.zeros(2, 3), torch.ones(2, 3) > 0)}, r"\(2, 2\) or one row, found \(2, 3\)"),
     "known mask": ({"known": (torch.zeros(2, 2), torch.ones(2, 2))}, "bool mask"),
@@ -312,7 +312,7 @@ def test_wrong_arguments_are_refused(options, words):
     [
         (Heun(), "samplers.Mixed for a mixed process, found Heun"),
         (samplers.Mixed(other=Euler()), r"\['other'\]"),
-        (samplers.Mixed(numeric=Ancestral()), "expects a Masked process"),
+        (samplers.Mixed(numeric=Ancestral()), "expects a Discrete process"),
     ],
 )
 def test_solvers_that_do_not_fit_are_refused(solver, words):

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clarkia.objectives.draws import Times, count_times, independent_times, observed_columns, stratified
-from clarkia.processes import Masked, VarianceExploding
+from clarkia.processes import Gaussian, Masked, VarianceExploding
 from clarkia.processes import Mixed as MixedProcess
 from clarkia.random import Noise, rand
 from clarkia.schedules import PolynomialMask
@@ -45,10 +45,12 @@ class MixedDenoising:
         for name, block in self.process.blocks.items():
             if isinstance(block, Masked):
                 losses[name] = self._masked_bound(name, block, x0[name], prediction[name], times)
-            else:
+            elif isinstance(block, Gaussian):
                 error = (prediction[name] - x0[name]).square() * _edm_weight(block.sigma(t[name]))
                 error = torch.where(self._part(times.observed, name), 0.0, error).sum(1)
                 losses[name] = error * times.continuous_weight.to(error.dtype)
+            else:
+                raise ValueError(f"process: expected a masked or a Gaussian block {name!r}, found {block!r}.")
         return losses | self._schedule_gradient(losses, times)
 
     def elbo(self, denoiser: Denoiser, x0: dict[str, Tensor], generator: Noise = None) -> Float[Tensor, " n"]:

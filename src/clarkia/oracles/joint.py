@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from clarkia.oracles.classes import ClassLaw, check_possible, explain_apart, parse_table
 from clarkia.oracles.components import check_probabilities
-from clarkia.processes import Masked
-from clarkia.random import Noise, categorical
+from clarkia.oracles.roots import draw_index
+from clarkia.random import Noise
 from clarkia.spaces import Categorical
 
+EXCLUDED = -1e300
+"""Stands for minus infinity inside a matrix product, where that times 0 would be NaN; no log-likelihood is so low."""
 
-class FiniteJoint:
-    """Any joint law of a few categories, with its exact denoiser and tilts.
+
+@final
+class FiniteJoint(ClassLaw):
+    """Any joint law of a few categories, with its exact denoiser and tilts under every corruption of categories.
 
     Args:
         probabilities: ``(K_1, ..., K_m)``, summing to one.
@@ -34,7 +39,7 @@ class FiniteJoint:
         self._flat = self.probabilities.flatten()
         grids = torch.meshgrid(*(torch.arange(count) for count in counts), indexing="ij")
         self.states: Int[Tensor, "cells m"] = torch.stack([grid.flatten() for grid in grids], 1)
-        self._one_hot = _one_hot(self.states, max(counts))
+        self._one_hot = (self.states.unsqueeze(-1) == torch.arange(max(counts))).double().flatten(1)
 
     @property
     def space(self) -> Categorical:
@@ -48,68 +53,56 @@ class FiniteJoint:
 
     def sample_cells(self, num_samples: int, *, generator: Noise = None) -> Int[Tensor, " n"]:
         """Draw flat indices of table cells; `states` lists their classes."""
-        return categorical(self._flat.log().expand(num_samples, -1), generator)
+        return draw_index(self._flat.log(), num_samples, generator)
 
     def cell(self, x: Int[Tensor, "n m"]) -> Int[Tensor, " n"]:
         """Flat table index of each row of clean classes."""
-        strides = torch.tensor(self.probabilities.stride(), device=x.device)
-        return (x * strides).sum(1)
+        return (x * torch.tensor(self.probabilities.stride())).sum(1)
 
     def log_prob(self, x: Int[Tensor, "n m"]) -> Float[Tensor, " n"]:
-        """Log-probability, float64 ``(n,)``."""
+        """Log-probability, float64 ``(n,)``; raises ``ValueError`` for classes out of range."""
         self.space.check(x, "x")
         return self._flat.log()[self.cell(x)]
 
-    def compatible(self, x_t: Int[Tensor, "n m"]) -> Tensor:
-        """Which table cells agree with the visible cells of each row, bool ``(n, cells)``."""
-        visible = x_t < torch.tensor(self.probabilities.shape)
-        seen = _one_hot(x_t, max(self.probabilities.shape))
-        return (seen @ self._one_hot.T).round() == visible.sum(1, keepdim=True)
+    def explain(self, log_emissions: Float[Tensor, "n m k"]) -> tuple[Float[Tensor, "n m k"], Float[Tensor, " n"]]:
+        """Posterior of every position and the log-probability of the evidence; see `ClassLaw.explain`.
 
-    def noisy_log_prob(self, x_t: Int[Tensor, "n m"]) -> Float[Tensor, " n"]:
-        """Log-probability of the visible cells of each row, float64 ``(n,)``."""
-        return (self.compatible(x_t).double() @ self._flat).log()
-
-    def denoiser(self, process: Masked) -> Any:
-        """The exact posterior of every cell given the visible ones.
-
-        A row whose visible cells have probability zero together (cells revealed at once may land there) is answered
-        by the marginals.
+        A row of probability zero is answered position by position: its own marginal times its own evidence.
         """
+        log_weights = self.log_weights(log_emissions)
+        return self.log_probs(log_weights, log_emissions, self._flat), torch.logsumexp(log_weights, 1)
 
-        def denoise(x_t: Tensor, t: Any = None, condition: Any = None) -> Tensor:
-            weights = self.compatible(x_t) * self._flat
-            return self.predict(process, x_t, weights)
+    def log_weights(self, log_emissions: Float[Tensor, "n m k"]) -> Float[Tensor, "n cells"]:
+        """Log of each table cell's probability times its likelihood; minus infinity where excluded."""
+        likelihood = log_emissions.clamp(min=EXCLUDED).flatten(1) @ self._one_hot.mT
+        return self._flat.log() + likelihood.masked_fill(likelihood < 0.5 * EXCLUDED, -torch.inf)
 
-        return denoise
+    def log_probs(
+        self, log_weights: Float[Tensor, "n cells"], log_emissions: Float[Tensor, "n m k"], prior: Tensor
+    ) -> Float[Tensor, "n m k"]:
+        """Log-probabilities of every position from the log-weights of table cells.
 
-    def predict(self, process: Masked, x_t: Tensor, weights: Tensor) -> Tensor:
-        """Log-probabilities ``(n, m, K_max)``, float64, from the weights ``(n, cells)`` of table cells."""
-        total = weights.sum(1, keepdim=True)
-        weights = torch.where(total > 0, weights / torch.where(total > 0, total, 1.0), self._flat)
-        log_p0 = (weights @ self._one_hot).log().reshape(*x_t.shape, -1)
-        seen = _one_hot(x_t, log_p0.shape[-1]).reshape(log_p0.shape) > 0
-        return process.log_probs(log_p0.masked_fill(seen, 0.0), x_t)
+        Args:
+            log_weights: ``(n, cells)``.
+            log_emissions: The evidence they hold, for rows where all are minus infinity.
+            prior: Cell probabilities without that evidence, ``(cells,)`` or ``(n, cells)``, for these rows.
+        """
+        top = log_weights.amax(1, keepdim=True)
+        possible = top > -torch.inf
+        weights = torch.where(possible, (log_weights - torch.where(possible, top, 0.0)).exp(), prior)
+        log_p0 = (weights @ self._one_hot).unflatten(1, log_emissions.shape[1:]).log()
+        # Normalised position by position, so that one possible class has probability 1 to the last bit.
+        answer = log_p0 - log_p0.logsumexp(-1, keepdim=True)
+        if bool(possible.all()):
+            return answer
+        return torch.where(possible.unsqueeze(-1), answer, explain_apart(answer, log_emissions))
 
     def tilt(self, reward: Any) -> FiniteJoint:
         """The law reweighed by ``exp(reward)``, a table of the same shape; ``log_z`` is the factor's log-mean.
 
         A reward of minus infinity excludes a cell: with a log-likelihood as reward this is the posterior.
         """
-        reward = torch.as_tensor(reward, dtype=torch.float64)
-        if reward.shape != self.probabilities.shape:
-            raise ValueError(f"reward: expected shape {tuple(self.probabilities.shape)}, found {tuple(reward.shape)}.")
-        log_table = self.probabilities.log() + reward
+        log_table = self.probabilities.log() + parse_table(reward, tuple(self.probabilities.shape), "reward")
         log_z = torch.logsumexp(log_table.flatten(), 0)
-        if not bool(log_z.isfinite()):
-            raise ValueError("reward: expected a finite factor on some possible cell, found none.")
+        check_possible(log_z, "reward")
         return FiniteJoint((log_table - log_z).exp(), log_z=log_z)
-
-    def posterior(self, log_likelihood: Any) -> FiniteJoint:
-        """The law given evidence of this log-likelihood, a table of the same shape; ``log_z`` is the log-evidence."""
-        return self.tilt(log_likelihood)
-
-
-def _one_hot(x: Tensor, num_classes: int) -> Tensor:
-    """One-hot of each position, flattened, float64 ``(n, m * num_classes)``; a mask is all zeros where K fits."""
-    return (x.unsqueeze(-1) == torch.arange(num_classes, device=x.device)).double().flatten(1)

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clarkia.oracles.components import Components
+from clarkia.oracles.classes import parse_table
+from clarkia.oracles.components import Average, Components
 from clarkia.oracles.joint import FiniteJoint
 from clarkia.processes import Mixed, block_time, spread
 from clarkia.random import Noise
@@ -19,6 +20,9 @@ from clarkia.spaces import Mixed as MixedSpace
 
 class MixedJoint:
     """A finite joint law of categories and, given each combination, a Gaussian; exact denoiser, tilts and posteriors.
+
+    A noisy state whose categories have probability zero together is answered by the numbers alone, and each category
+    by its marginal given these numbers and what it shows itself.
 
     Args:
         probabilities: ``(K_1, ..., K_m)``, summing to one.
@@ -68,6 +72,11 @@ class MixedJoint:
         """Mean of each combination, ``(K_1, ..., K_m, d)``."""
         return self._components.means.reshape(*self.categories.probabilities.shape, -1)
 
+    @property
+    def covariances(self) -> Tensor:
+        """Covariance of each combination, ``(K_1, ..., K_m, d, d)``."""
+        return self._components.covariances.unflatten(0, self.categories.probabilities.shape)
+
     def sample(self, num_samples: int, *, generator: Noise = None) -> dict[str, Tensor]:
         """Draw a state of ``num_samples`` rows, float64 and int64."""
         cells = self.categories.sample_cells(num_samples, generator=generator)
@@ -76,60 +85,84 @@ class MixedJoint:
 
     def log_prob(self, x: Mapping[str, Tensor]) -> Float[Tensor, " n"]:
         """Log-density (of the numbers, with probability of the categories), float64 ``(n,)``."""
-        numeric = x[self.numeric].double()
-        one = torch.ones(len(numeric), 1, dtype=torch.float64)
-        log_density = self._components.explain(numeric, one, 0 * one)[0]
+        self.space.check(x, "x")
+        one = torch.ones(1, 1, dtype=torch.float64)
+        log_density = self._components.explain(x[self.numeric].double(), one, 0 * one)[0]
         cells = self.categories.cell(x[self.categorical])
         return self.categories.log_prob(x[self.categorical]) + log_density.gather(1, cells[:, None]).squeeze(1)
 
     def noisy_log_prob(self, process: Mixed, x_t: Mapping[str, Tensor], t: Any) -> Float[Tensor, " n"]:
-        """Log-density of the noisy numbers with the visible categories, float64 ``(n,)``."""
-        return torch.logsumexp(self._explain(process, x_t, t)[0], 1)
+        """Log-density of the noisy numbers and categories (see `ClassLaw.noisy_log_prob`), float64 ``(n,)``."""
+        log_density, _, evidence = self._explain(process, x_t, t)
+        return torch.logsumexp(log_density + self.categories.log_weights(evidence), 1)
 
     def denoiser(self, process: Mixed) -> Any:
         """The exact posterior of both blocks; elements at t = 0 are observed and come back as they are."""
 
         def denoise(x_t: Mapping[str, Tensor], t: Any, condition: Any = None) -> dict[str, Tensor]:
-            numeric, levels = x_t[self.numeric], x_t[self.categorical]
-            log_weights, means = self._explain(process, x_t, t)
-            # Only possible combinations have weight; an impossible row (all minus infinity) falls back to the table.
-            best = log_weights.amax(1, keepdim=True)
-            weights = torch.where(best.isfinite(), (log_weights - torch.where(best.isfinite(), best, 0.0)).exp(), 0.0)
-            total = weights.sum(1, keepdim=True)
-            shares = torch.where(total > 0, weights / total.clamp(min=1e-300), self.categories.probabilities.flatten())
-            x0_hat = torch.einsum("nk,nkd->nd", shares, means).to(numeric.dtype)
+            numeric = x_t[self.numeric]
+            log_density, average, evidence = self._explain(process, x_t, t)
+            log_weights = log_density + self.categories.log_weights(evidence)
+            by_numbers = log_density + self.categories.probabilities.flatten().log()
+            possible = log_weights.amax(1, keepdim=True) > -torch.inf
+            shares = torch.where(possible, log_weights, by_numbers).softmax(1)
+            log_probs = self.categories.log_probs(log_weights, evidence, shares)
             observed = spread(block_time(t, self.numeric), numeric) == 0
-            log_probs = self.categories.predict(process.blocks[self.categorical], levels, weights)  # type: ignore[arg-type]
             return {
-                self.numeric: torch.where(observed, numeric, x0_hat),
+                self.numeric: torch.where(observed, numeric, average(shares).to(numeric.dtype)),
                 self.categorical: log_probs.to(numeric.dtype),
             }
 
         return denoise
 
-    def tilt(self, reward: Any) -> MixedJoint:
-        """The law reweighed by ``exp(reward)`` of the categories, a table ``(K_1, ..., K_m)``."""
-        tilted = self.categories.tilt(reward)
-        return self._with(tilted.probabilities, self._components, tilted.log_z)
+    def tilt(self, reward: Any = None, slope: Any = None, quadratic: Any = None) -> MixedJoint:
+        """The law reweighed by ``exp(reward[c] + slope . x - x' quadratic x / 2)``; ``log_z`` is the factor's log-mean.
 
-    def posterior(self, operator: Any, y: Any, noise_std: Any) -> MixedJoint:
-        """The law given a measurement ``y = operator x + noise_std eps`` of the numbers; ``log_z`` is its evidence."""
+        Args:
+            reward: Of the categories c, a table ``(K_1, ..., K_m)``; minus infinity excludes a combination.
+            slope: Of the numbers x, ``(d,)``; or ``(K_1, ..., K_m, d)`` with one a combination.
+            quadratic: As `GaussianMixture.tilt`'s, the same for all combinations.
+        """
+        table = tuple(self.categories.probabilities.shape)
+        gain = torch.zeros(table, dtype=torch.float64) if reward is None else parse_table(reward, table, "reward")
+        components = self._components
+        if slope is not None or quadratic is not None:
+            d = components.means.shape[1]
+            slope = torch.zeros(d) if slope is None else torch.as_tensor(slope)
+            slope = slope.flatten(0, -2) if slope.shape == (*table, d) else slope
+            components, log_mean = components.tilt(slope, quadratic)
+            gain = gain + log_mean.reshape(table)
+        return self._with(self.categories.tilt(gain), components)
+
+    def posterior(self, operator: Any, y: Any, noise_std: Any, *, log_likelihood: Any = None) -> MixedJoint:
+        """The law given a measurement ``y = operator x + noise_std eps`` of the numbers; ``log_z`` is its evidence.
+
+        Args:
+            operator: ``(c, d)`` or ``(d,)``.
+            y: ``(c,)`` or a number.
+            noise_std: One number or ``(c,)``; 0 for a certain measurement.
+            log_likelihood: Of independent evidence about the categories, a table ``(K_1, ..., K_m)``; None for none.
+        """
+        table = tuple(self.categories.probabilities.shape)
         components, evidence = self._components.observe(operator, y, noise_std)
-        tilted = self.categories.tilt(evidence.reshape(self.categories.probabilities.shape))
-        return self._with(tilted.probabilities, components, tilted.log_z)
+        evidence = evidence.reshape(table)
+        if log_likelihood is not None:
+            evidence = evidence + parse_table(log_likelihood, table, "log_likelihood")
+        return self._with(self.categories.tilt(evidence), components)
 
-    def _with(self, probabilities: Tensor, components: Components, log_z: Tensor) -> MixedJoint:
-        table = probabilities.shape
-        means, covariances = (
-            part.reshape(*table, *part.shape[1:]) for part in (components.means, components.covariances)
-        )
+    def _with(self, categories: FiniteJoint, components: Components) -> MixedJoint:
+        table = categories.probabilities.shape
+        means, covariances = (part.unflatten(0, table) for part in (components.means, components.covariances))
         names = {"numeric": self.numeric, "categorical": self.categorical}
-        return MixedJoint(probabilities, means, covariances, **names, log_z=log_z)
+        return MixedJoint(categories.probabilities, means, covariances, **names, log_z=categories.log_z)
 
-    def _explain(self, process: Mixed, x_t: Mapping[str, Tensor], t: Any) -> tuple[Tensor, Tensor]:
-        numeric, levels = x_t[self.numeric], x_t[self.categorical]
+    def _explain(self, process: Mixed, x_t: Mapping[str, Tensor], t: Any) -> tuple[Tensor, Average, Tensor]:
+        """Log-density of the numbers under each combination, their average, and the evidence on the categories."""
+        numeric = x_t[self.numeric]
         time = spread(block_time(t, self.numeric), numeric).double()
-        gaussian: Any = process.blocks[self.numeric]
-        log_density, means = self._components.explain(numeric.double(), gaussian.alpha(time), gaussian.sigma(time))
-        table = self.categories.probabilities.flatten().log()
-        return torch.where(self.categories.compatible(levels), table + log_density, -torch.inf), means
+        gaussian, discrete = (process.blocks[name] for name in (self.numeric, self.categorical))
+        scales = gaussian.alpha(time), gaussian.sigma(time)  # type: ignore[union-attr]
+        log_density, average = self._components.explain(numeric.double(), *scales)
+        clock = block_time(t, self.categorical)
+        evidence = self.categories.log_emissions(discrete, x_t[self.categorical], clock)  # type: ignore[arg-type]
+        return log_density, average, evidence

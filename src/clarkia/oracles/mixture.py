@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clarkia.oracles.components import Components, check_probabilities
+from clarkia.oracles.components import Average, Components, check_probabilities
+from clarkia.oracles.roots import draw_index
 from clarkia.processes import Gaussian, spread
-from clarkia.random import Noise, categorical
+from clarkia.random import Noise
 from clarkia.spaces import Continuous
 
 
@@ -65,12 +66,12 @@ class GaussianMixture:
 
     def sample(self, num_samples: int, *, generator: Noise = None) -> Float[Tensor, "n d"]:
         """Draw ``(num_samples, d)``, float64."""
-        component = categorical(self.weights.log().expand(num_samples, -1), generator)
-        return self._components.sample(component, generator)
+        return self._components.sample(draw_index(self.weights.log(), num_samples, generator), generator)
 
     def log_prob(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        """Log-density, float64 ``(n,)``."""
-        one = torch.ones(len(x), 1, dtype=torch.float64)
+        """Log-density, float64 ``(n,)``; raises ``ValueError`` where a component has no density."""
+        self.space.check(x, "x")
+        one = torch.ones(1, 1, dtype=torch.float64)
         return torch.logsumexp(self.weights.log() + self._components.explain(x.double(), one, 0 * one)[0], 1)
 
     def noisy_log_prob(self, process: Gaussian, x_t: Float[Tensor, "n d"], t: Tensor) -> Float[Tensor, " n"]:
@@ -81,9 +82,8 @@ class GaussianMixture:
         """The exact ``E[x_0 | x_t]`` as a denoiser; elements at t = 0 are observed and come back as they are."""
 
         def denoise(x_t: Tensor, t: Tensor, condition: Any = None) -> Tensor:
-            log_weight, means = self._explain(process, x_t, t)
-            x0_hat = torch.einsum("nk,nkd->nd", log_weight.softmax(1), means).to(x_t.dtype)
-            return torch.where(spread(t, x_t) > 0, x0_hat, x_t)
+            log_weight, average = self._explain(process, x_t, t)
+            return torch.where(spread(t, x_t) > 0, average(log_weight.softmax(1)).to(x_t.dtype), x_t)
 
         return denoise
 
@@ -91,22 +91,34 @@ class GaussianMixture:
         """The law given a measurement ``y = operator x + noise_std eps``; its ``log_z`` is the log-evidence.
 
         Args:
-            operator: ``(k, d)`` or ``(d,)``.
-            y: ``(k,)`` or a number.
-            noise_std: One number or ``(k,)``.
+            operator: ``(c, d)`` or ``(d,)``.
+            y: ``(c,)`` or a number.
+            noise_std: One number or ``(c,)``; 0 for a certain measurement.
+
+        Raises:
+            ValueError: Shapes that do not fit, or a measurement whose outcome is certain in advance.
         """
         return self._reweighted(*self._components.observe(operator, y, noise_std))
 
-    def tilt(self, slope: Any) -> GaussianMixture:
-        """The law reweighed by ``exp(slope . x)``, ``slope`` of shape ``(d,)``; ``log_z`` is the factor's log-mean."""
-        return self._reweighted(*self._components.tilt(slope))
+    def tilt(self, slope: Any, quadratic: Any = None) -> GaussianMixture:
+        """The law reweighed by ``exp(slope . x - x' quadratic x / 2)``; ``log_z`` is the factor's log-mean.
+
+        Args:
+            slope: ``(d,)``.
+            quadratic: A number, a diagonal ``(d,)`` or a symmetric ``(d, d)``, not necessarily positive; None for a
+                linear reward.
+
+        Raises:
+            ValueError: Shapes that do not fit, or a quadratic under which some component has no finite mass.
+        """
+        return self._reweighted(*self._components.tilt(slope, quadratic))
 
     def _reweighted(self, components: Components, log_factor: Tensor) -> GaussianMixture:
         log_weights = self.weights.log() + log_factor
         log_z = torch.logsumexp(log_weights, 0)
         return GaussianMixture((log_weights - log_z).exp(), components.means, components.covariances, log_z=log_z)
 
-    def _explain(self, process: Gaussian, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def _explain(self, process: Gaussian, x_t: Tensor, t: Tensor) -> tuple[Tensor, Average]:
         time = spread(t, x_t).double()
-        log_density, means = self._components.explain(x_t.double(), process.alpha(time), process.sigma(time))
-        return self.weights.log() + log_density, means
+        log_density, average = self._components.explain(x_t.double(), process.alpha(time), process.sigma(time))
+        return self.weights.log() + log_density, average

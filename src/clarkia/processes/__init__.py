@@ -2,29 +2,53 @@
 
 from typing import TypeAlias
 
-from clarkia.processes.gaussian import Gaussian, RectifiedFlow, VarianceExploding, VariancePreserving
-from clarkia.processes.kernels import GaussianKernel, Kernel, MaskedKernel, MixedKernel
+from clarkia.processes.discrete import Discrete, MaskSchedule
+from clarkia.processes.gaussian import Gaussian
+from clarkia.processes.kernels import (
+    CategoricalKernel,
+    DiscreteKernel,
+    GaussianKernel,
+    Kernel,
+    MaskedKernel,
+    MixedKernel,
+)
 from clarkia.processes.masked import Masked
 from clarkia.processes.mixed import Mixed
+from clarkia.processes.mixture_path import MixturePath, Uniform
+from clarkia.processes.paths import (
+    GaussianPath,
+    RectifiedFlow,
+    SubVariancePreserving,
+    VarianceExploding,
+    VariancePreserving,
+)
 from clarkia.processes.times import Time, block_time, spread
 
-Process: TypeAlias = Gaussian | Masked | Mixed
+Process: TypeAlias = Gaussian | Discrete | Mixed
 
 EDM = VarianceExploding()
 """The variance-exploding process with the published settings: noise from 0.002 to 80, rho = 7."""
 
 __all__ = [
     "EDM",
+    "CategoricalKernel",
+    "Discrete",
+    "DiscreteKernel",
     "Gaussian",
     "GaussianKernel",
+    "GaussianPath",
     "Kernel",
+    "MaskSchedule",
     "Masked",
     "MaskedKernel",
     "Mixed",
     "MixedKernel",
+    "MixturePath",
     "Process",
     "RectifiedFlow",
+    "SubVariancePreserving",
     "Time",
+    "Uniform",
     "VarianceExploding",
     "VariancePreserving",
     "block_time",

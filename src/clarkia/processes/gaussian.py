@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -13,7 +12,9 @@ from torch import Tensor
 from clarkia.processes.kernels import GaussianKernel
 from clarkia.processes.times import check_time, spread
 from clarkia.random import Noise, randn
-from clarkia.schedules import CosineVP, LinearVP, PowerMean
+
+KINDS = ("x0", "epsilon", "score", "velocity", "v")
+"""What a network may predict of Gaussian corruption."""
 
 
 class Gaussian(ABC):
@@ -127,6 +128,82 @@ class Gaussian(ABC):
         mean = (growth * x_t - sigma * velocity) / torch.where(live, alpha * growth - sigma * slope, 1.0)
         return torch.where(live, mean, x_t)
 
+    def v(self, x_t: Tensor, x0_hat: Tensor, t: Tensor) -> Tensor:
+        """The "v" of variance-preserving networks, ``alpha epsilon - sigma x0_hat``; no velocity in general.
+
+        Source: Progressive Distillation for Fast Sampling of Diffusion Models (2022).
+        """
+        alpha, sigma = self.coefficients(t, x_t)
+        return alpha * self.epsilon(x_t, x0_hat, t) - sigma * x0_hat
+
+    def x0_from_v(self, x_t: Tensor, v: Tensor, t: Tensor) -> Tensor:
+        """The posterior mean that a "v" means."""
+        alpha, sigma = self.coefficients(t, x_t)
+        return (alpha * x_t - sigma * v) / (alpha**2 + sigma**2)
+
+    def convert(self, value: Tensor, x_t: Tensor, t: Tensor, source: str, target: str) -> Tensor:
+        """Turn one kind of prediction into another.
+
+        Args:
+            value: The prediction, of the shape of ``x_t``.
+            x_t: Noisy state, ``(n, ...)``.
+            t: Its time, ``(n,)`` or element-wise.
+            source: What ``value`` is: ``"x0"``, ``"epsilon"``, ``"score"``, ``"velocity"`` or ``"v"``.
+            target: What is wanted, one of the same.
+
+        Raises:
+            ValueError: An unknown kind, or an epsilon or score where alpha is 0 and it does not determine the data.
+        """
+        for name, kind in (("source", source), ("target", target)):
+            if kind not in KINDS:
+                raise ValueError(f"{name}: expected one of {list(KINDS)}, found {kind!r}.")
+        if source == target:
+            return value
+        x0_hat = value if source == "x0" else getattr(self, f"x0_from_{source}")(x_t, value, t)
+        return x0_hat if target == "x0" else getattr(self, target)(x_t, x0_hat, t)
+
+    def loss_weight(self, t: Tensor, kind: str) -> Tensor:
+        """Factor between the squared error of ``x0_hat`` and that of another kind of prediction at the same point.
+
+        Args:
+            t: Time.
+            kind: As in `convert`.
+
+        Returns:
+            ``w`` with ``|error of kind|^2 = w |error of x0|^2``; infinite where the kind does not exist.
+        """
+        alpha, sigma = self.alpha(t), self.sigma(t)
+        if kind == "x0":
+            return torch.ones_like(alpha)
+        if kind == "epsilon":
+            return (alpha / sigma) ** 2
+        if kind == "score":
+            return (alpha / sigma**2) ** 2
+        if kind == "velocity":
+            return ((alpha * self.d_sigma(t) - self.d_alpha(t) * sigma) / sigma) ** 2
+        if kind == "v":
+            return ((alpha**2 + sigma**2) / sigma) ** 2
+        raise ValueError(f"kind: expected one of {list(KINDS)}, found {kind!r}.")
+
+    def retime(self, t: Tensor, other: Gaussian) -> tuple[Tensor, Tensor]:
+        """Where another process has the same noise-to-signal ratio.
+
+        Args:
+            t: Time of this process.
+            other: The other process.
+
+        Returns:
+            The other's time and the factor that takes this process's states there, ``alpha_other / alpha_self``: all
+            Gaussian processes are one up to this change of time and scale.
+        """
+        time = other.t_of_kappa(self.kappa(t)).clamp(max=1.0)
+        time = torch.where(t > 0, time, torch.zeros_like(time))
+        alpha, alpha_other = self.alpha(t), other.alpha(time)
+        # Where alpha is 0 the states are pure noise, and their scale is sigma's.
+        pure = (alpha == 0) | (alpha_other == 0)
+        by_noise = other.sigma(time) / torch.where(pure, self.sigma(t), 1.0)
+        return time, torch.where(pure, by_noise, alpha_other / torch.where(pure, 1.0, alpha))
+
     # ------------------------------------------------------------------------------------------- transitions
 
     def kernel(
@@ -162,133 +239,6 @@ class Gaussian(ABC):
     def _derivatives(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         t = spread(t, x)
         return self.d_alpha(t).to(x.dtype), self.d_sigma(t).to(x.dtype)
-
-
-class VPSchedule(Protocol):
-    """Signal and noise scale with ``alpha^2 + sigma^2 = 1``, their derivatives, and the inverse of their ratio."""
-
-    def alpha(self, t: Tensor) -> Tensor: ...  # noqa: D102
-
-    def sigma(self, t: Tensor) -> Tensor: ...  # noqa: D102
-
-    def d_alpha(self, t: Tensor) -> Tensor: ...  # noqa: D102
-
-    def d_sigma(self, t: Tensor) -> Tensor: ...  # noqa: D102
-
-    def t_of_kappa(self, kappa: Tensor) -> Tensor: ...  # noqa: D102
-
-
-class VESchedule(Protocol):
-    """A growing noise scale, its derivative and its inverse."""
-
-    def sigma(self, t: Tensor) -> Tensor: ...  # noqa: D102
-
-    def d_sigma(self, t: Tensor) -> Tensor: ...  # noqa: D102
-
-    def t_of_sigma(self, sigma: Tensor) -> Tensor: ...  # noqa: D102
-
-
-class VariancePreserving(Gaussian):
-    """``alpha^2 + sigma^2 = 1``.
-
-    Args:
-        schedule: ``"linear"`` (DDPM's), ``"cosine"``, or any object with the methods of `VPSchedule`.
-    """
-
-    def __init__(self, schedule: str | VPSchedule = "linear") -> None:
-        named = {"linear": LinearVP, "cosine": CosineVP}
-        if isinstance(schedule, str) and schedule not in named:
-            raise ValueError(f"schedule: expected one of {sorted(named)}, found {schedule!r}.")
-        self.schedule: VPSchedule = named[schedule]() if isinstance(schedule, str) else schedule
-
-    def alpha(self, t: Tensor) -> Tensor:
-        """Signal scale."""
-        return self.schedule.alpha(t)
-
-    def sigma(self, t: Tensor) -> Tensor:
-        """Noise scale."""
-        return self.schedule.sigma(t)
-
-    def d_alpha(self, t: Tensor) -> Tensor:
-        """Derivative of the signal scale."""
-        return self.schedule.d_alpha(t)
-
-    def d_sigma(self, t: Tensor) -> Tensor:
-        """Derivative of the noise scale."""
-        return self.schedule.d_sigma(t)
-
-    def t_of_kappa(self, kappa: Tensor) -> Tensor:
-        """Time at which ``sigma / alpha`` is ``kappa``."""
-        return self.schedule.t_of_kappa(kappa)
-
-
-class VarianceExploding(Gaussian):
-    """``alpha = 1`` and a growing noise scale; the defaults are EDM's.
-
-    Args:
-        sigma_min: Noise scale towards t = 0; at t = 0 itself it is 0.
-        sigma_max: Noise scale of the prior.
-        rho: Curvature of the power-mean schedule, a number or a tensor with one a column.
-        schedule: Any object with the methods of `VESchedule`, instead of the three above.
-    """
-
-    def __init__(
-        self,
-        sigma_min: float = 0.002,
-        sigma_max: float = 80.0,
-        rho: float | Tensor = 7.0,
-        *,
-        schedule: VESchedule | None = None,
-    ) -> None:
-        self.schedule: VESchedule = PowerMean(sigma_min, sigma_max, rho) if schedule is None else schedule
-
-    def alpha(self, t: Tensor) -> Tensor:
-        """Signal scale, 1."""
-        return torch.ones_like(t)
-
-    def sigma(self, t: Tensor) -> Tensor:
-        """Noise scale; it jumps from ``sigma_min`` to 0 at t = 0."""
-        sigma = self.schedule.sigma(t)
-        return torch.where(t.reshape((*t.shape, *(1,) * (sigma.ndim - t.ndim))) > 0, sigma, 0.0)
-
-    def d_alpha(self, t: Tensor) -> Tensor:
-        """Derivative of the signal scale, 0."""
-        return torch.zeros_like(t)
-
-    def d_sigma(self, t: Tensor) -> Tensor:
-        """Derivative of the noise scale."""
-        return self.schedule.d_sigma(t)
-
-    def t_of_kappa(self, kappa: Tensor) -> Tensor:
-        """Time at which the noise scale is ``kappa``."""
-        return self.schedule.t_of_sigma(kappa)
-
-
-class RectifiedFlow(Gaussian):
-    """The straight path ``alpha = 1 - t``, ``sigma = t``.
-
-    Source: Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified Flow (2022).
-    """
-
-    def alpha(self, t: Tensor) -> Tensor:
-        """Signal scale."""
-        return 1 - t
-
-    def sigma(self, t: Tensor) -> Tensor:
-        """Noise scale."""
-        return t
-
-    def d_alpha(self, t: Tensor) -> Tensor:
-        """Derivative of the signal scale, -1."""
-        return -torch.ones_like(t)
-
-    def d_sigma(self, t: Tensor) -> Tensor:
-        """Derivative of the noise scale, 1."""
-        return torch.ones_like(t)
-
-    def t_of_kappa(self, kappa: Tensor) -> Tensor:
-        """Time at which ``sigma / alpha`` is ``kappa``."""
-        return 1 / (1 + 1 / kappa)
 
 
 def _check_signal(alpha: Tensor, name: str) -> None:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
-from clarkia.random import Noise, choose, rand, randn
+from clarkia.random import Noise, categorical, choose, rand, randn
 from clarkia.spaces import State
 
 
@@ -26,6 +28,14 @@ class Kernel(Protocol):
 
     def kl(self, other: Any) -> Tensor:
         """Divergence from this kernel to another of the same kind, float64 ``(n,)``."""
+        ...
+
+
+class DiscreteKernel(Kernel, Protocol):
+    """A kernel of categories that is independent over cells given the state it leaves."""
+
+    def table(self) -> Float[Tensor, "n ... states"]:
+        """Log-probability of every state of every cell, float64 ``(n, ..., states)``."""
         ...
 
 
@@ -104,6 +114,14 @@ class MaskedKernel:
             torch.where(self.masked, torch.where(same, stay.log(), drawn), torch.where(same, 0.0, impossible))
         )
 
+    def table(self) -> Float[Tensor, "n ... states"]:
+        """Log-probability of every state of every cell, float64 ``(n, ..., K_max + 1)``: the classes, then the mask."""
+        stay = self.stay.double().expand(self.x_t.shape)
+        drawn = pad(self.log_probs.double() + torch.log1p(-stay).unsqueeze(-1), (0, 1), value=-torch.inf)
+        same = torch.where(self.masked, stay.log(), 0.0).unsqueeze(-1)
+        drawn = torch.where(self.masked.unsqueeze(-1), drawn, -torch.inf)
+        return drawn.scatter(-1, self.x_t.unsqueeze(-1), same)
+
     def kl(self, other: MaskedKernel) -> Tensor:
         """Divergence to a kernel that leaves the same state."""
         stay, other_stay = (kernel.stay.double().expand(self.x_t.shape) for kernel in (self, other))
@@ -111,6 +129,37 @@ class MaskedKernel:
         classes = torch.where(log_p > -torch.inf, log_p.exp() * (log_p - log_q), 0.0).sum(-1)
         reveal_kl = _relative(1 - stay, 1 - other_stay) + torch.where(stay < 1, (1 - stay) * classes, 0.0)
         return _per_row(torch.where(self.masked, _relative(stay, other_stay) + reveal_kl, 0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class CategoricalKernel:
+    """Independent categories, one distribution a cell.
+
+    Args:
+        log_probs: ``(n, ..., states)``, normalised log-probabilities of the states of each cell.
+    """
+
+    log_probs: Float[Tensor, "n ... states"]
+
+    def sample(self, generator: Noise = None) -> Int[Tensor, "n ..."]:
+        """Draw a state, int64 ``(n, ...)``, in float64."""
+        return categorical(self.log_probs, generator)
+
+    def log_prob(self, x_s: Int[Tensor, "n ..."]) -> Float[Tensor, " n"]:
+        """Log-probability of a state, float64 ``(n,)``; minus infinity where a cell holds no state at all."""
+        states = self.log_probs.shape[-1]
+        known = (x_s >= 0) & (x_s < states)
+        found = self.log_probs.double().gather(-1, torch.where(known, x_s, 0).unsqueeze(-1)).squeeze(-1)
+        return _per_row(torch.where(known, found, -torch.inf))
+
+    def table(self) -> Float[Tensor, "n ... states"]:
+        """Log-probability of every state of every cell, float64 ``(n, ..., states)``."""
+        return self.log_probs.double()
+
+    def kl(self, other: DiscreteKernel) -> Float[Tensor, " n"]:
+        """Divergence to another kernel of categories, float64 ``(n,)``."""
+        log_p, log_q = self.table(), other.table()
+        return _per_row(torch.where(log_p > -torch.inf, log_p.exp() * (log_p - log_q), 0.0).sum(-1))
 
 
 @dataclass(frozen=True, eq=False)

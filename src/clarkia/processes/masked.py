@@ -4,30 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from clarkia.processes.discrete import Discrete, check_signal, lacking, one_hot
 from clarkia.processes.kernels import MaskedKernel
-from clarkia.processes.times import check_time, spread
+from clarkia.processes.times import check_step, check_time, spread
 from clarkia.random import Noise, rand
-from clarkia.schedules import CosineMask, PolynomialMask
-from clarkia.spaces import check_classes, class_counts
+from clarkia.spaces import check_classes
 
 
-class MaskSchedule(Protocol):
-    """The probability that a cell is visible, its derivative and its inverse."""
-
-    def alpha(self, t: Tensor) -> Tensor: ...  # noqa: D102
-
-    def d_alpha(self, t: Tensor) -> Tensor: ...  # noqa: D102
-
-    def t_of_alpha(self, alpha: Tensor) -> Tensor: ...  # noqa: D102
-
-
-class Masked:
+class Masked(Discrete):
     """Masked diffusion: state ``K`` (the class count of a position) is the mask.
 
     Predictions are normalised log-probabilities ``(n, ..., K_max)`` of the clean classes: minus infinity at impossible
@@ -35,50 +24,31 @@ class Masked:
 
     Args:
         num_classes: Clean classes, one count for all positions or one a position (then states are ``(n, m)``).
-        schedule: ``"linear"``, ``"cosine"`` (reveals few first), ``"cosine_late"``, or any object with the methods of
-            `MaskSchedule`, with one parameter or one a position.
+        schedule: ``"linear"``, ``"cosine"`` (reveals few first), ``"cosine_late"``, ``"cosine_squared"``,
+            ``"geometric"``, or any object with the methods of `MaskSchedule`, with one parameter or one a position.
+
+    Raises:
+        ValueError: A class count below one, or an unknown schedule.
 
     Source: Simple and Effective Masked Diffusion Language Models (2024).
     """
 
-    def __init__(self, num_classes: int | Sequence[int], schedule: str | MaskSchedule = "linear") -> None:
-        named = {"linear": PolynomialMask(), "cosine": CosineMask(), "cosine_late": CosineMask(late=True)}
-        if isinstance(schedule, str) and schedule not in named:
-            raise ValueError(f"schedule: expected one of {sorted(named)}, found {schedule!r}.")
-        self.num_classes = class_counts(num_classes)
-        self.schedule: MaskSchedule = named[schedule] if isinstance(schedule, str) else schedule
-
-    @property
-    def max_classes(self) -> int:
-        """Width of a prediction: the largest class count."""
-        return self.num_classes if isinstance(self.num_classes, int) else max(self.num_classes)
-
     def mask_state(self, device: torch.device | str | None = None) -> Int[Tensor, "..."]:
         """The mask state: one number, or one a position."""
-        return _counts(self.num_classes, torch.device(device or "cpu"))
+        return self.counts(device)
 
     def is_masked(self, x_t: Int[Tensor, "n ..."]) -> Tensor:
         """Which cells are masked."""
         return x_t == self.mask_state(x_t.device)
 
-    # ------------------------------------------------------------------------------------------------ schedule
+    @property
+    def max_states(self) -> int:
+        """The classes and the mask."""
+        return self.max_classes + 1
 
-    def alpha(self, t: Tensor) -> Tensor:
-        """Probability of being visible, exactly 1 at t = 0; ``(n, m)`` from ``(n,)`` with a schedule a position."""
-        alpha = self.schedule.alpha(t)
-        return torch.where(t.reshape((*t.shape, *(1,) * (alpha.ndim - t.ndim))) > 0, alpha, 1.0)
-
-    def d_alpha(self, t: Tensor) -> Tensor:
-        """Derivative of that probability for t > 0."""
-        return self.schedule.d_alpha(t)
-
-    def weight(self, t: Tensor) -> Tensor:
-        """Rate ``-alpha' / (1 - alpha)`` at which masked cells are revealed, the weight of the likelihood bound.
-
-        It carries the gradient of a learned schedule; at t = 0, where nothing is masked, it is 0.
-        """
-        hidden = 1 - self.alpha(t)
-        return torch.where(hidden > 0, -self.d_alpha(t) / torch.where(hidden > 0, hidden, 1.0), 0.0)
+    def noise_probs(self, device: torch.device | str | None = None) -> Float[Tensor, "... states"]:
+        """All mass on the mask, float64 ``(K + 1,)`` or, with one class count a position, ``(m, K_max + 1)``."""
+        return _at_mask(self.num_classes, torch.device(device or "cpu"))
 
     # ------------------------------------------------------------------------------------------------- forward
 
@@ -105,48 +75,81 @@ class Masked:
     ) -> Int[Tensor, "n ..."]:
         """All cells masked, ``(num_samples, *shape)``; ``shape`` may be left out with one class count a position."""
         del generator, dtype  # nothing is random, and states are always int64
-        if shape is None:
-            if isinstance(self.num_classes, int):
-                raise ValueError(
-                    "shape: expected the shape of one data point, found None with one class count for all."
-                )
-            shape = (len(self.num_classes),)
+        shape = self._shape(shape, None if isinstance(self.num_classes, int) else len(self.num_classes))
         return self.mask_state(device).expand(num_samples, *shape).clone()
+
+    def log_emission(self, x_t: Int[Tensor, "n ..."], t: Tensor | float | None = None) -> Float[Tensor, "n ... k"]:
+        """``log q(x_t | x_0 = k)`` up to a factor without k, float64: 0 for every class at a masked cell.
+
+        A visible cell has 0 at its class and minus infinity elsewhere, and so have classes a position lacks. The time
+        changes nothing and may be left out.
+        """
+        if t is not None:
+            spread(t, x_t)
+        possible = one_hot(x_t, self.max_classes) | self.is_masked(x_t).unsqueeze(-1)
+        return self._without_lacking(torch.where(possible, 0.0, -torch.inf).double(), -torch.inf)
 
     # ------------------------------------------------------------------------------- what a prediction means
 
-    def log_probs(self, logits: Float[Tensor, "n ... k"], x_t: Int[Tensor, "n ..."]) -> Float[Tensor, "n ... k"]:
+    def log_probs(
+        self, logits: Float[Tensor, "n ... k"], x_t: Int[Tensor, "n ..."], t: Tensor | float | None = None
+    ) -> Float[Tensor, "n ... k"]:
         """Turn raw logits into a prediction: classes a position lacks get no mass, visible cells are one-hot.
 
         Args:
             logits: ``(n, ..., K_max)``; a mask logit has no place in it.
             x_t: The noisy state, ``(n, ...)``.
+            t: Accepted so that all processes share one signature; the mask says all there is to know.
         """
+        del t
         if logits.shape != (*x_t.shape, self.max_classes):
             raise ValueError(f"logits: expected shape {(*x_t.shape, self.max_classes)}, found {tuple(logits.shape)}.")
         # Only masked cells go through the softmax; the one-hot rows of the visible ones are written as they are.
         masked = self.is_masked(x_t).flatten().nonzero().squeeze(1)
         rows = logits.flatten(0, -2).index_select(0, masked)
         if not isinstance(self.num_classes, int) and min(self.num_classes) < self.max_classes:
-            lacking = _lacking(self.num_classes, x_t.device).index_select(0, masked % len(self.num_classes))
-            rows = rows.masked_fill(lacking, -torch.inf)
+            absent = lacking(self.num_classes, x_t.device).index_select(0, masked % len(self.num_classes))
+            rows = rows.masked_fill(absent, -torch.inf)
         answer = torch.full((x_t.numel(), self.max_classes), -torch.inf, dtype=logits.dtype, device=logits.device)
         answer.scatter_(1, x_t.flatten().clamp(max=self.max_classes - 1).unsqueeze(1), 0.0)
         return answer.index_copy_(0, masked, rows.log_softmax(-1)).view(logits.shape)
 
-    def rates(self, x_t: Tensor, log_probs: Tensor, t: Tensor) -> Tensor:
+    def rates(self, x_t: Tensor, log_probs: Tensor, t: Tensor | float) -> Tensor:
         """Reverse jump rates from each masked cell to each class, ``(n, ..., K)``; 0 at visible cells."""
-        rate = self.weight(spread(t, x_t)) * self.is_masked(x_t)
+        rate = self.weight(self._at(x_t, log_probs, t, "log_probs")) * self.is_masked(x_t)
         return rate.unsqueeze(-1).to(log_probs.dtype) * log_probs.exp()
 
-    def score(self, x_t: Tensor, log_probs: Tensor, t: Tensor) -> Tensor:
-        """Concrete score ``alpha / (1 - alpha) p0_hat`` from each masked cell to each class; 0 at visible cells."""
-        return self._odds(x_t, t).unsqueeze(-1).to(log_probs.dtype) * log_probs.exp()
+    def log_probs_from_rates(self, x_t: Tensor, rates: Tensor, t: Tensor | float) -> Tensor:
+        """The prediction that reverse jump rates mean; visible cells are one-hot.
 
-    def log_probs_from_score(self, x_t: Tensor, score: Tensor, t: Tensor) -> Tensor:
-        """The prediction that a concrete score means; visible cells are one-hot."""
-        odds = self._odds(x_t, t).unsqueeze(-1).to(score.dtype)
-        return self.log_probs((score / torch.where(odds > 0, odds, 1.0)).log().nan_to_num(nan=-torch.inf), x_t)
+        Raises:
+            ValueError: A masked cell where the schedule stands still, so that nothing jumps.
+        """
+        weight = self.weight(self._at(x_t, rates, t, "rates")).expand(x_t.shape)
+        masked = self.is_masked(x_t)
+        if bool((masked & (weight <= 0)).any()):
+            raise ValueError("t: expected times at which alpha falls, found rate 0, which says nothing of the data.")
+        return self._from_shares(x_t, rates, torch.where(masked, weight, 1.0))
+
+    def score(self, x_t: Tensor, log_probs: Tensor, t: Tensor | float) -> Tensor:
+        """Concrete score ``alpha / (1 - alpha) p0_hat`` from each masked cell to each class; 0 at visible cells.
+
+        The ratio from a visible cell to the mask is no function of the prediction, and no reverse step needs it.
+        """
+        odds = self._odds(x_t, self._at(x_t, log_probs, t, "log_probs"))
+        return odds.unsqueeze(-1).to(log_probs.dtype) * log_probs.exp()
+
+    def log_probs_from_score(self, x_t: Tensor, score: Tensor, t: Tensor | float) -> Tensor:
+        """The prediction that a concrete score means; visible cells are one-hot.
+
+        Raises:
+            ValueError: A masked cell where alpha is 0, so that the score is 0 whatever the data.
+        """
+        time = self._at(x_t, score, t, "score")
+        masked = self.is_masked(x_t)
+        check_signal(self.alpha(time), masked, "score")
+        odds = self._odds(x_t, time)
+        return self._from_shares(x_t, score, torch.where(masked, odds, 1.0))
 
     # --------------------------------------------------------------------------------------------- transitions
 
@@ -161,9 +164,29 @@ class Masked:
             t: Time of ``x_t``, ``(n,)`` or cell-wise.
             s: Time to go to.
             eta: Accepted so that all processes share one signature; an absorbing process has one such kernel.
+
+        Raises:
+            ValueError: A shape that does not fit, a class out of range, a time outside [0, 1] or a step with s > t.
         """
         del eta
-        return MaskedKernel(x_t, self.is_masked(x_t), self.stay(spread(t, x_t), spread(s, x_t, "s")), prediction)
+        check_classes(x_t, self.num_classes, "x_t", masks=True)
+        t, s = self._at(x_t, prediction, t, "prediction"), spread(s, x_t, "s")
+        check_step(t, s)
+        return MaskedKernel(x_t, self.is_masked(x_t), self.stay(t, s), prediction)
+
+    def log_probs_from_kernel(
+        self, x_t: Tensor, kernel: MaskedKernel, t: Tensor | float, s: Tensor | float
+    ) -> Float[Tensor, "n ... k"]:
+        """The prediction that the kernel of a step means; visible cells are one-hot.
+
+        Raises:
+            ValueError: A masked cell that cannot be revealed in the step.
+        """
+        masked = self.is_masked(x_t)
+        reveal = (1 - self.stay(spread(t, x_t), spread(s, x_t, "s"))).expand(x_t.shape)
+        if bool((masked & (reveal <= 0)).any()):
+            raise ValueError("s: expected a step that may reveal every masked cell, found one that reveals nothing.")
+        return self._from_shares(x_t, kernel.table()[..., :-1].exp(), torch.where(masked, reveal, 1.0))
 
     def stay(self, t: Tensor, s: Tensor) -> Tensor:
         """Probability that a cell masked at t is still masked at s."""
@@ -171,17 +194,16 @@ class Masked:
         return torch.where(hidden > 0, (1 - self.alpha(s)) / torch.where(hidden > 0, hidden, 1.0), 1.0)
 
     def _odds(self, x_t: Tensor, t: Tensor) -> Tensor:
-        alpha = self.alpha(spread(t, x_t)).expand(x_t.shape)
+        alpha = self.alpha(t).expand(x_t.shape)
         live = self.is_masked(x_t) & (alpha < 1)
         return torch.where(live, alpha / torch.where(live, 1 - alpha, 1.0), 0.0)
 
+    def _from_shares(self, x_t: Tensor, shares: Tensor, whole: Tensor) -> Tensor:
+        """The prediction of shares of a whole; an approximate answer may dip below 0, which counts as 0."""
+        return self.log_probs((shares / whole.unsqueeze(-1).to(shares.dtype)).clamp(min=0).log(), x_t)
+
 
 @lru_cache(maxsize=256)
-def _counts(num_classes: int | tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.as_tensor(num_classes, device=device)
-
-
-@lru_cache(maxsize=256)
-def _lacking(num_classes: tuple[int, ...], device: torch.device) -> Tensor:
-    """The classes each position lacks, bool ``(m, K_max)``."""
-    return torch.arange(max(num_classes), device=device) >= _counts(num_classes, device).unsqueeze(-1)
+def _at_mask(num_classes: int | tuple[int, ...], device: torch.device) -> Tensor:
+    mask = torch.as_tensor(num_classes, device=device)
+    return one_hot(mask, int(mask.max()) + 1).double()

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clarkia.processes.discrete import Discrete
 from clarkia.processes.gaussian import Gaussian
 from clarkia.processes.kernels import MixedKernel
-from clarkia.processes.masked import Masked
 from clarkia.processes.times import Time, block_time
 from clarkia.random import Noise
 from clarkia.spaces import State
@@ -26,13 +26,13 @@ class Mixed:
         **blocks: The processes by block name; `from_blocks` takes a mapping.
     """
 
-    def __init__(self, **blocks: Gaussian | Masked) -> None:
+    def __init__(self, **blocks: Gaussian | Discrete) -> None:
         if not blocks:
             raise ValueError("blocks: expected at least one process, found none.")
-        self.blocks: Mapping[str, Gaussian | Masked] = MappingProxyType(dict(blocks))
+        self.blocks: Mapping[str, Gaussian | Discrete] = MappingProxyType(dict(blocks))
 
     @classmethod
-    def from_blocks(cls, blocks: Mapping[str, Gaussian | Masked]) -> Mixed:
+    def from_blocks(cls, blocks: Mapping[str, Gaussian | Discrete]) -> Mixed:
         """The mixed process of a mapping from block names to processes."""
         return cls(**dict(blocks))
 
@@ -52,7 +52,7 @@ class Mixed:
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> dict[str, Tensor]:
-        """Draw every block's prior; ``shape`` maps blocks to shapes (masked blocks may know theirs)."""
+        """Draw every block's prior; ``shape`` maps blocks to shapes (categorical blocks may know theirs)."""
         shape = dict(shape or {})
         missing = [name for name, process in self.blocks.items() if name not in shape and isinstance(process, Gaussian)]
         if missing:

@@ -57,3 +57,16 @@ def check_time(t: Tensor | float, name: str = "t") -> None:
     t = torch.as_tensor(t)
     if t.numel() and not bool(((t >= 0) & (t <= 1)).all()):
         raise ValueError(f"{name}: expected times in [0, 1], found values from {float(t.min())} to {float(t.max())}.")
+
+
+def check_step(t: Tensor, s: Tensor) -> None:
+    """Raise ``ValueError`` unless both times lie in [0, 1] and no step leads back towards noise.
+
+    Args:
+        t: Time of the state, broadcastable against ``s``.
+        s: Time to go to.
+    """
+    check_time(t)
+    check_time(s, "s")
+    if bool((s > t).any()):
+        raise ValueError(f"s: expected times at most t, found {float((s - t).max()):g} above it.")

@@ -114,10 +114,12 @@ def _progress(show: bool, total: int) -> Iterator[Step]:
     if not show:
         yield lambda name: None
         return
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     layout = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*layout, transient=True) as bar:
+    screen = Console(stderr=True)
+    with Progress(*layout, console=screen, transient=True, disable=not screen.is_terminal) as bar:
         task = bar.add_task("Reading", total=total)
 
         def step(name: str) -> None:

@@ -1,27 +1,59 @@
 """The one sampling loop, its solvers and its hooks."""
 
+from clarkia.samplers import counts, policies
 from clarkia.samplers.ancestral import Ancestral
-from clarkia.samplers.dpm import DPMSolverPP
+from clarkia.samplers.any_order import AnyOrder
+from clarkia.samplers.cache import OutputCache
+from clarkia.samplers.ddim import DDIM, DDPM
+from clarkia.samplers.deis import DEIS
+from clarkia.samplers.dpm import DPMSolverPP, DPMSolverPPSinglestep
 from clarkia.samplers.euler import Euler
+from clarkia.samplers.exponential import exponential_weights
+from clarkia.samplers.first_hitting import FirstHitting
 from clarkia.samplers.heun import Heun
 from clarkia.samplers.hooks import Hook, Progress, Step, Trace
+from clarkia.samplers.jumps import MixtureStep, Renoised, TauLeaping
 from clarkia.samplers.loop import default_solver, sample
 from clarkia.samplers.mixed import Mixed
+from clarkia.samplers.optimal_flows import optimal_flow_times
+from clarkia.samplers.optimal_grids import optimal_times
+from clarkia.samplers.remdm import ReMDM
+from clarkia.samplers.runge_kutta import RungeKutta
 from clarkia.samplers.solver import Solver, Staged, take_carry
+from clarkia.samplers.unipc import SASolver, UniPC
 
 __all__ = [
+    "DDIM",
+    "DDPM",
+    "DEIS",
     "Ancestral",
+    "AnyOrder",
     "DPMSolverPP",
+    "DPMSolverPPSinglestep",
     "Euler",
+    "FirstHitting",
     "Heun",
     "Hook",
     "Mixed",
+    "MixtureStep",
+    "OutputCache",
     "Progress",
+    "ReMDM",
+    "Renoised",
+    "RungeKutta",
+    "SASolver",
     "Solver",
     "Staged",
     "Step",
+    "TauLeaping",
     "Trace",
+    "UniPC",
+    "counts",
     "default_solver",
+    "exponential_weights",
+    "optimal_flow_times",
+    "optimal_times",
+    "policies",
     "sample",
     "take_carry",
 ]

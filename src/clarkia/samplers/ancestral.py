@@ -1,19 +1,19 @@
-"""Ancestral sampling of masked diffusion: every masked cell is drawn once, at its own moment."""
+"""Ancestral sampling of categories: the exact reverse step of each cell, masked cells at their own moments."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-from clarkia.processes import Masked, spread
+from clarkia.processes import Discrete, DiscreteKernel, Masked, spread
 from clarkia.processes.kernels import reveal
 from clarkia.processes.times import unspread
 from clarkia.random import Noise, rand
 from clarkia.samplers.heun import MAX_CHURN
-from clarkia.samplers.solver import Staged, Stages, require
+from clarkia.samplers.solver import Evaluate, Staged, Stages, require
 from clarkia.schedules import PowerMean
 
 Moments: TypeAlias = tuple[Tensor, bool]
@@ -22,14 +22,17 @@ Moments: TypeAlias = tuple[Tensor, bool]
 
 @dataclass(frozen=True)
 class Ancestral(Staged):
-    """Reveals masked cells as ``1 - alpha`` falls past each cell's own moment, drawing them from the prediction.
+    """The reverse kernel of any discrete process, each cell by itself given the prediction.
+
+    Masked cells are revealed as ``1 - alpha`` falls past each cell's own moment, and drawn from the prediction.
 
     Args:
         order: ``"independent"``: moments are uniform and independent, which is the textbook kernel (a masked cell
             stays so with probability ``(1 - alpha_s) / (1 - alpha_t)``). ``"stratified"``: the ``L`` masked cells of
             a row get a uniformly random order and the moments ``(rank + U) / L`` with one ``U`` a row. Each cell's
             moment is as uniform as before, but two cells meet in one step as rarely as can be: with at least ``L``
-            steps of a linear schedule every cell is drawn alone, and an exact denoiser is sampled exactly.
+            steps of a linear schedule every cell is drawn alone, and an exact denoiser is sampled exactly. For masked
+            processes only, like the next.
         remask: Before each step, a visible cell returns to the mask as if the time went back to where noise is
             ``1 + min(remask (t - s), sqrt(2) - 1)`` times that of EDM's schedule; cells at t = 0 never do.
 
@@ -46,9 +49,12 @@ class Ancestral(Staged):
         if self.remask < 0:
             raise ValueError(f"remask: expected a non-negative number, found {self.remask}.")
 
-    def init(self, x: Tensor, process: Masked, generator: Noise = None) -> Moments:
-        """Draw the reveal moments of the masked cells."""
-        require(process, Masked, "Ancestral")
+    def init(self, x: Tensor, process: Discrete, generator: Noise = None) -> Moments | None:
+        """Draw the reveal moments of the masked cells; nothing for a process without a mask."""
+        require(process, Discrete, "Ancestral")
+        if not isinstance(process, Masked):
+            self._check_textbook(f"for {type(process).__name__}, which has no masks")
+            return None
         uniforms = rand(x.shape, generator, device=x.device)
         if self.order == "independent":
             return uniforms, True
@@ -59,9 +65,12 @@ class Ancestral(Staged):
         return ((rank + shift) / masked.sum(1, keepdim=True).clamp(min=1)).reshape(x.shape), True
 
     def stages(
-        self, process: Masked, x: Tensor, t: Tensor, s: Tensor, carry: Moments, generator: Noise = None
+        self, process: Discrete, x: Tensor, t: Tensor, s: Tensor, carry: Moments | None, generator: Noise = None
     ) -> Stages:
-        """One evaluation; the classes drawn in a step are independent given what was visible before it."""
+        """One evaluation; the classes drawn in a step are independent given the state before it."""
+        if carry is None or not isinstance(process, Masked):
+            prediction = yield x, t
+            return process.kernel(x, prediction, t, s), None
         moments, relative = carry
         hidden, hidden_s = (1 - process.alpha(spread(time, x)) for time in (t, s))
         if relative:
@@ -83,6 +92,23 @@ class Ancestral(Staged):
         span = torch.where(hidden > hidden_s, hidden - hidden_s, 1.0)
         uniforms = torch.where(late & revealed, (moments - hidden_s) / span, uniforms)
         return reveal(x, revealed, log_probs, uniforms), (moments, False)
+
+    def kernel(
+        self, denoise: Evaluate, process: Discrete, x: Tensor, t: Tensor, s: Tensor, carry: Any, generator: Noise = None
+    ) -> tuple[DiscreteKernel, Any]:
+        """The process's own kernel, which is the law of a step whose moments are not known yet, and the same carry.
+
+        Raises:
+            ValueError: A stratified order, whose cells are not independent given the state, or remasking.
+        """
+        self._check_textbook("for a step with a kernel")
+        return process.kernel(x, denoise(x, t), t, s), carry
+
+    def _check_textbook(self, why: str) -> None:
+        if self.order != "independent":
+            raise ValueError(f"order: expected 'independent' {why}, found {self.order!r}.")
+        if self.remask > 0:
+            raise ValueError(f"remask: expected 0 {why}, found {self.remask}.")
 
     def _remasked(self, process: Masked, x: Tensor, t: Tensor, s: Tensor, generator: Noise) -> tuple[Tensor, Tensor]:
         reference = PowerMean()

@@ -1,29 +1,72 @@
-"""DPM-Solver++, the multistep exponential integrator in data prediction."""
+"""DPM-Solver++: exponential integrators in data prediction, multistep and single-step."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from clarkia.processes import Gaussian, spread
-from clarkia.random import Noise, randn
-from clarkia.samplers.solver import Staged, Stages, require
-
-History: TypeAlias = tuple[Tensor, Tensor] | None
-"""The previous prediction and its time."""
+from clarkia.processes import Gaussian, GaussianKernel, spread
+from clarkia.processes.times import unspread
+from clarkia.random import Noise
+from clarkia.samplers.exponential import Node, exponential_step, scales
+from clarkia.samplers.solver import Staged, Stages, require, settled
 
 
 @dataclass(frozen=True)
 class DPMSolverPP(Staged):
-    """One evaluation a step; order 2 extrapolates the prediction linearly in ``lambda = log(alpha / sigma)``.
+    """Multistep: one evaluation a step, the predictions of the last ``order`` steps interpolated in lambda.
 
     Args:
-        order: 1 (DDIM, or DDPM at stochasticity 1) or 2 (2M).
-        stochasticity: 0 the probability-flow equation, 1 the reverse diffusion, any value between or beyond.
-        variant: None integrates the extrapolation exactly; ``"midpoint"`` is the published shortcut.
+        order: 1 (DDIM, or DDPM at stochasticity 1), 2 (2M) or 3 (3M). The first steps have the order that their history
+            allows; a step to or from infinite lambda has order 1.
+        stochasticity: 0 the probability-flow equation, 1 the reverse diffusion, any non-negative number.
+        variant: None integrates the interpolation exactly; ``"midpoint"`` is the usual shortcut of 2M;
+            ``"published"`` the usual 3M, whose last coefficient is half of what it should be, which makes it order 2.
+
+    Source: DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models (2022).
+    """
+
+    order: int = 2
+    stochasticity: float = 0.0
+    variant: Literal["midpoint", "published"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.order not in (1, 2, 3):
+            raise ValueError(f"order: expected 1, 2 or 3, found {self.order}.")
+        check_stochasticity(self.stochasticity)
+        if self.variant not in (None, "midpoint", "published"):
+            raise ValueError(f"variant: expected None, 'midpoint' or 'published', found {self.variant!r}.")
+
+    def init(self, x: Tensor, process: Gaussian, generator: Noise = None) -> tuple[Node, ...]:
+        """No history yet."""
+        require(process, Gaussian, "DPMSolverPP")
+        return ()
+
+    def stages(
+        self, process: Gaussian, x: Tensor, t: Tensor, s: Tensor, carry: tuple[Node, ...], generator: Noise = None
+    ) -> Stages:
+        """One evaluation."""
+        x0_hat = yield x, t
+        nodes = ((x0_hat, t), *carry)
+        kernel = exponential_step(process, x, t, s, nodes, self.stochasticity, self.variant)
+        return settled(kernel, self.stochasticity), nodes[: self.order - 1]
+
+
+@dataclass(frozen=True)
+class DPMSolverPPSinglestep(Staged):
+    """Single-step: ``order`` evaluations a step and no history.
+
+    A stochastic step goes deterministically below its target, to ``kappa_s (kappa_s / kappa_t)^eta``, and adds the noise
+    that is missing; that keeps the order of the deterministic step.
+
+    Args:
+        order: 2 (2S) or 3 (3S).
+        stochasticity: 0 the probability-flow equation, 1 the share of noise of the reverse diffusion.
+        variant: None integrates the interpolation exactly; ``"midpoint"`` is the usual shortcut of 2S.
 
     Source: DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models (2022).
     """
@@ -33,42 +76,63 @@ class DPMSolverPP(Staged):
     variant: Literal["midpoint"] | None = None
 
     def __post_init__(self) -> None:
-        if self.order not in (1, 2):
-            raise ValueError(f"order: expected 1 or 2, found {self.order}.")
-        if self.stochasticity < 0:
-            raise ValueError(f"stochasticity: expected a non-negative number, found {self.stochasticity}.")
+        if self.order not in (2, 3):
+            raise ValueError(f"order: expected 2 or 3, found {self.order}.")
+        check_stochasticity(self.stochasticity)
         if self.variant not in (None, "midpoint"):
             raise ValueError(f"variant: expected None or 'midpoint', found {self.variant!r}.")
 
-    def init(self, x: Tensor, process: Gaussian, generator: Noise = None) -> History:
-        """No history yet."""
-        require(process, Gaussian, "DPMSolverPP")
+    def init(self, x: Tensor, process: Gaussian, generator: Noise = None) -> None:
+        """Nothing to carry."""
+        require(process, Gaussian, "DPMSolverPPSinglestep")
 
     def stages(
-        self, process: Gaussian, x: Tensor, t: Tensor, s: Tensor, carry: History, generator: Noise = None
+        self, process: Gaussian, x: Tensor, t: Tensor, s: Tensor, carry: None, generator: Noise = None
     ) -> Stages:
-        """One evaluation, the step of order 1, and a term from the previous prediction."""
-        x0_hat = yield x, t
-        end = spread(s, x)
-        kernel = process.kernel(x, x0_hat, t, s, eta=self.stochasticity)
-        x_s = kernel.mean
-        if self.order == 2 and carry is not None:
-            previous, t_previous = carry
-            weight = self._slope_weight(process, spread(t_previous, x), spread(t, x), end)
-            x_s = x_s + weight.to(x.dtype) * (x0_hat - previous)
-        if self.stochasticity > 0:
-            x_s = x_s + kernel.std * randn(x.shape, generator, dtype=x.dtype, device=x.device)
-        return x_s, (x0_hat, t) if self.order == 2 else None
+        """Predictions at the start and at one or two times inside the step."""
+        below = self._below(process, x, t, s)
+        current = ((yield x, t), t)
+        nodes = [current]
+        for fraction in (0.5,) if self.order == 2 else (1 / 3, 2 / 3):
+            inside = _between(process, x, t, below, fraction)
+            if inside is None:  # every step has an end at infinity, where the order is 1
+                break
+            place = exponential_step(process, x, t, inside, nodes).mean
+            nodes = [current, ((yield place, inside), inside)]
+        end = exponential_step(process, x, t, below, nodes, variant=self.variant).mean
+        if self.stochasticity == 0:
+            return end, None
+        clean, lower = spread(s, x), spread(below, x)
+        std = process.step_weights(spread(t, x), clean, eta=self.stochasticity)[2]
+        rescale = torch.where(lower < clean, process.alpha(clean) / process.alpha(lower), 1.0)
+        return GaussianKernel(rescale.to(x.dtype) * end, std.to(x.dtype)), None
 
-    def _slope_weight(self, process: Gaussian, t_previous: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """Weight of ``x0_hat - previous``: ``alpha_s I_1(c) / r``, ``c = (1 + eta) h``, ``r`` the ratio of steps.
+    def _below(self, process: Gaussian, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """The time that the deterministic part goes to."""
+        if self.stochasticity == 0:
+            return s
+        start, end = spread(t, x), spread(s, x)
+        kappa_t, kappa_s = process.kappa(start), process.kappa(end)
+        proper = (end < start) & (kappa_s > 0) & kappa_t.isfinite()
+        ratio = kappa_s / torch.where(proper, kappa_t, 1.0)
+        lower = process.t_of_kappa(torch.where(proper, kappa_s * ratio**self.stochasticity, kappa_s))
+        # From alpha = 0 the share of noise is 1: nothing of the state is left but its prediction.
+        lower = torch.where(proper, lower, torch.where((end < start) & kappa_t.isinf(), torch.zeros_like(end), end))
+        return unspread(lower, x)
 
-        ``I_0 = 1 - e^-c`` and ``I_1 = 1 - I_0 / c``. Nodes at infinite lambda (alpha = 0, sigma = 0) drop out.
-        """
-        previous, current, target = (process.log_snr(time) / 2 for time in (t_previous, t, s))
-        live = previous.isfinite() & current.isfinite() & target.isfinite() & (s < t) & (t < t_previous)
-        h = torch.where(live, target - current, 1.0)
-        c = (1 + self.stochasticity) * h
-        first = -torch.expm1(-c)
-        second = 0.5 * first if self.variant == "midpoint" else 1 - first / c
-        return torch.where(live, process.alpha(s) * second * h / torch.where(live, current - previous, 1.0), 0.0)
+
+def check_stochasticity(value: float) -> None:
+    """Raise ``ValueError`` unless a stochasticity is a non-negative number."""
+    if not value >= 0:
+        raise ValueError(f"stochasticity: expected a non-negative number, found {value}.")
+
+
+def _between(process: Gaussian, x: Tensor, t: Tensor, s: Tensor, fraction: float) -> Tensor | None:
+    """The time at a fraction of a step in lambda; t itself where an end is at infinity, None if that is everywhere."""
+    alpha, sigma = scales(process, x, t, s)
+    proper = (alpha[0] > 0) & (sigma[1] > 0) & (alpha[0] * sigma[1] < alpha[1] * sigma[0])
+    if not proper.any():
+        return None
+    first, last = np.where(proper, sigma, 1.0) / np.where(proper, alpha, 1.0)
+    inside = process.t_of_kappa(torch.as_tensor(first ** (1 - fraction) * last**fraction, device=x.device))
+    return unspread(torch.where(torch.as_tensor(proper, device=x.device), inside, spread(t, x)), x)

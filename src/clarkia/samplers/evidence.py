@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clarkia.processes import Masked, Mixed, Process, spread
+from clarkia.processes import Discrete, Mixed, Process, spread
 from clarkia.processes.times import Time
 from clarkia.spaces import State, check_classes
 
@@ -88,7 +88,7 @@ def _check(x: Tensor, values: Tensor, mask: Tensor, process: Any, block: str) ->
     if mask.dtype != torch.bool:
         raise ValueError(f"known: expected a bool mask{where}, found {mask.dtype}.")
     values, mask = torch.broadcast_tensors(values.to(x), mask.to(x.device))
-    if isinstance(process, Masked):
+    if isinstance(process, Discrete):
         check_classes(torch.where(mask, values, 0), process.num_classes, f"known values{where}")
     elif not bool(torch.isfinite(values[mask]).all()):
         row = int((mask & ~torch.isfinite(values)).nonzero()[0][0])

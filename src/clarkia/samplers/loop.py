@@ -11,14 +11,16 @@ from torch import Tensor
 
 from clarkia import schedules
 from clarkia.denoisers import Denoiser, check_prediction
-from clarkia.processes import Gaussian, Masked, Mixed, Process
+from clarkia.processes import Discrete, Gaussian, Mixed, Process
 from clarkia.processes.times import shared
 from clarkia.random import Noise
 from clarkia.samplers.ancestral import Ancestral
 from clarkia.samplers.evidence import Evidence, known_rows, known_shape
 from clarkia.samplers.heun import Heun
 from clarkia.samplers.hooks import Hook, Step
+from clarkia.samplers.live import on_live_rows
 from clarkia.samplers.mixed import Mixed as MixedSolver
+from clarkia.samplers.own_times import nothing_left, own_grid
 from clarkia.samplers.solver import Solver, Staged
 from clarkia.spaces import Categorical, Continuous, Space, State, num_rows
 from clarkia.spaces import Mixed as MixedSpace
@@ -53,10 +55,12 @@ def sample(
         initial: a state at the grid's first time to start from.
         shape: Shape of one data point, a dict of these a block, or the space itself; needed with ``num_samples``
             unless ``known`` or the process tells.
-        solver: How to step; by default `Heun` for Gaussian processes, `Ancestral` for masked ones, `Mixed` of both.
-        num_steps: Number of steps of the uniform grid (50 where neither this nor ``times`` is given), or
+        solver: How to step; by default `Heun` for Gaussian processes, `Ancestral` for discrete ones, `Mixed` of both.
+        num_steps: Number of steps of the uniform grid (50 where neither this nor ``times`` is given; solvers that
+            find their own times take neither), or
         times: a decreasing grid in [0, 1], ``(steps + 1,)`` or one a row ``(steps + 1, n)``.
-        condition: Passed to the denoiser where not None.
+        condition: Passed to the denoiser where not None; a tensor, or each tensor of a dict, with as many entries as
+            there are rows has one a row, and rows that are finished are left out of it.
         known: ``(values, mask)``, states of one row or of all rows; where ``mask`` is True the cell is held at its
             value and at time 0 throughout and comes out bit for bit. Blocks of a mixed state may be left out.
         hooks: Called after each step, in order.
@@ -77,20 +81,26 @@ def sample(
     x = _start(process, num_samples, initial, shape, known, generator, dtype, device)
     evidence = Evidence(x, process, known)
     evaluate = _Evaluation(denoiser, process, condition, x)
-    rows = _row_times(grid, x)
 
     x = evidence.hold(x)
     carry = solver.init(x, process, generator)
+    own = own_grid(solver, x, process, carry, given=num_steps is not None or times is not None)
+    rows = _row_times(grid if own is None else own, x)
+    total = len(rows) - 1
     times_t = evidence.times(rows[0], x)
     for index, (t, s) in enumerate(pairwise(rows)):
         times_s = evidence.times(s, x)
         x, carry = solver.step(evaluate, process, x, times_t, times_s, carry, generator)
         x = evidence.hold(x)
+        if own is not None and nothing_left(x, process):
+            total = index + 1
         if hooks:
-            step = Step(index, len(rows) - 1, t, s, x, evaluate.latest, carry)
+            step = Step(index, total, t, s, x, evaluate.latest, carry)
             for hook in hooks:
                 step = hook.on_step(step)
             x, carry = evidence.hold(step.x), step.carry
+        if index + 1 == total:
+            break
         times_t = times_s
     return x
 
@@ -99,7 +109,7 @@ def default_solver(process: Process) -> Solver:
     """The solver used where none is named."""
     if isinstance(process, Mixed):
         return MixedSolver()
-    return Ancestral() if isinstance(process, Masked) else Heun()
+    return Ancestral() if isinstance(process, Discrete) else Heun()
 
 
 class _Evaluation:
@@ -115,7 +125,7 @@ class _Evaluation:
 
     def __call__(self, x: Any, t: Any) -> Any:
         t = {name: self._cast(time) for name, time in t.items()} if isinstance(t, dict) else self._cast(t)
-        self.latest = self._denoiser(x, t, *self._condition)
+        self.latest = on_live_rows(self._denoiser, x, t, *self._condition)
         check_prediction(self.latest, x, t, self._process)
         return self.latest
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
-from clarkia.processes import Gaussian
+from clarkia.processes import Gaussian, Kernel, MixedKernel
 from clarkia.processes import Mixed as MixedProcess
 from clarkia.processes.times import Time, block_time
 from clarkia.random import Noise
 from clarkia.samplers.ancestral import Ancestral
 from clarkia.samplers.heun import Heun
-from clarkia.samplers.solver import Evaluate, Staged, require
+from clarkia.samplers.solver import Evaluate, Staged, as_kernel, drawn, require
 
 
 @dataclass(frozen=True, init=False)
@@ -27,7 +27,7 @@ class Mixed:
 
     Args:
         numeric: Solver of the Gaussian blocks; `Heun` by default.
-        categorical: Solver of the masked blocks; `Ancestral` by default.
+        categorical: Solver of the discrete blocks; `Ancestral` by default.
         **blocks: Solvers of single blocks by name.
 
     Source: TabDiff: a Mixed-type Diffusion Model for Tabular Data Generation (2024).
@@ -64,6 +64,36 @@ class Mixed:
         generator: Noise = None,
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """One step of every block."""
+        outcomes = self._run(denoise, process, x, t, s, carry, generator)
+        states = {name: drawn(outcome, generator) for name, (outcome, _) in outcomes.items()}
+        return states, {name: after for name, (_, after) in outcomes.items()}
+
+    def kernel(
+        self,
+        denoise: Evaluate,
+        process: MixedProcess,
+        x: Mapping[str, Tensor],
+        t: Time,
+        s: Time,
+        carry: Mapping[str, Any],
+        generator: Noise = None,
+    ) -> tuple[MixedKernel, dict[str, Any]]:
+        """The law of the state at s, a product over blocks, and the next carry."""
+        outcomes = self._run(denoise, process, x, t, s, carry, generator)
+        kernels = {name: as_kernel(outcome) for name, (outcome, _) in outcomes.items()}
+        return MixedKernel(kernels), {name: after for name, (_, after) in outcomes.items()}
+
+    def _run(
+        self,
+        denoise: Evaluate,
+        process: MixedProcess,
+        x: Mapping[str, Tensor],
+        t: Time,
+        s: Time,
+        carry: Mapping[str, Any],
+        generator: Noise,
+    ) -> dict[str, tuple[Tensor | Kernel, Any]]:
+        """Drive the stages of every block side by side: where each leads, and its carry."""
         running = {
             name: self._of(name, part).stages(
                 part, block, block_time(t, name), block_time(s, name), carry[name], generator
@@ -71,7 +101,7 @@ class Mixed:
             for name, part, block in process.each(x, "x")
         }
         asked = {name: next(stages) for name, stages in running.items()}
-        finished: dict[str, tuple[Tensor, Any]] = {}
+        finished: dict[str, tuple[Tensor | Kernel, Any]] = {}
         while len(finished) < len(running):
             prediction = denoise(
                 {name: state for name, (state, _) in asked.items()}, {name: time for name, (_, time) in asked.items()}
@@ -82,7 +112,7 @@ class Mixed:
                         asked[name] = stages.send(prediction[name])
                     except StopIteration as done:
                         finished[name] = done.value
-        return {name: finished[name][0] for name in running}, {name: finished[name][1] for name in running}
+        return {name: finished[name] for name in running}
 
     def _of(self, name: str, process: Any) -> Staged:
         return self.blocks.get(name, self.numeric if isinstance(process, Gaussian) else self.categorical)

@@ -6,14 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from typing import Any, Protocol, TypeAlias
 
+import torch
 from torch import Tensor
 
+from clarkia.processes import GaussianKernel, Kernel
 from clarkia.random import Noise
 
 Evaluate: TypeAlias = Callable[[Any, Any], Any]
 """The denoiser of one run, ``evaluate(x_t, t) -> prediction``, condition included."""
 
-Stages: TypeAlias = Generator[tuple[Tensor, Tensor], Tensor, tuple[Tensor, Any]]
+Stages: TypeAlias = Generator[tuple[Tensor, Tensor], Tensor, tuple[Tensor | Kernel, Any]]
+"""Asks for predictions by yielding ``(x, t)``; returns where the step leads, a state or its law, and the next carry."""
 
 
 class Solver(Protocol):
@@ -47,19 +50,48 @@ class Staged(ABC):
 
     @abstractmethod
     def stages(self, process: Any, x: Tensor, t: Tensor, s: Tensor, carry: Any, generator: Noise = None) -> Stages:
-        """One step as a Python generator: yields ``(x, t)`` for each prediction it needs, returns ``(x_s, carry)``."""
+        """One step as a Python generator: yields ``(x, t)`` for each prediction it needs, returns where that leads.
+
+        A stochastic step returns its transition kernel and the next carry, a deterministic one the state itself.
+        """
 
     def step(
         self, denoise: Evaluate, process: Any, x: Tensor, t: Tensor, s: Tensor, carry: Any, generator: Noise = None
     ) -> tuple[Tensor, Any]:
         """The state at s and the next carry."""
-        stages = self.stages(process, x, t, s, carry, generator)
-        request = next(stages)
-        while True:
-            try:
-                request = stages.send(denoise(*request))
-            except StopIteration as finished:
-                return finished.value
+        outcome, carry = run(self.stages(process, x, t, s, carry, generator), denoise)
+        return drawn(outcome, generator), carry
+
+    def kernel(
+        self, denoise: Evaluate, process: Any, x: Tensor, t: Tensor, s: Tensor, carry: Any, generator: Noise = None
+    ) -> tuple[Kernel, Any]:
+        """The law of the state at s given the one at t, certain where the step is deterministic, and the next carry."""
+        outcome, carry = run(self.stages(process, x, t, s, carry, generator), denoise)
+        return as_kernel(outcome), carry
+
+
+def run(stages: Stages, denoise: Evaluate) -> tuple[Tensor | Kernel, Any]:
+    """Drive the stages of one step with the denoiser."""
+    request = next(stages)
+    while True:
+        try:
+            request = stages.send(denoise(*request))
+        except StopIteration as finished:
+            return finished.value
+
+
+def drawn(outcome: Tensor | Kernel, generator: Noise = None) -> Tensor:
+    """The state that a step leads to."""
+    return outcome if isinstance(outcome, Tensor) else outcome.sample(generator)
+
+
+def as_kernel(outcome: Tensor | Kernel) -> Kernel:
+    """The law of the state that a step leads to; a certain continuous state is a normal without width."""
+    if not isinstance(outcome, Tensor):
+        return outcome
+    if not outcome.is_floating_point():
+        raise ValueError("solver: expected a step with a kernel, found one that draws its classes by their moments.")
+    return GaussianKernel(outcome, torch.zeros((1,) * outcome.ndim, dtype=outcome.dtype, device=outcome.device))
 
 
 def require(process: Any, kind: type, solver: str) -> None:
@@ -77,3 +109,8 @@ def take_carry(carry: Any, index: Tensor) -> Any:
     if isinstance(carry, tuple):
         return tuple(take_carry(value, index) for value in carry)
     return carry
+
+
+def settled(kernel: GaussianKernel, stochasticity: float | Tensor) -> Tensor | GaussianKernel:
+    """A step's law, or its mean alone where the step is deterministic and no noise need be drawn."""
+    return kernel.mean if isinstance(stochasticity, float | int) and stochasticity == 0 else kernel

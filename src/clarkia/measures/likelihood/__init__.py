@@ -1,0 +1,9 @@
+"""How likely is a data point under a model: exact densities, bounds, and the orders of a masked model."""
+
+from clarkia.measures.likelihood.elbo import elbo
+from clarkia.measures.likelihood.enumeration import enumerated_elbo
+from clarkia.measures.likelihood.flow import log_density
+from clarkia.measures.likelihood.orders import order_nll, order_spread
+from clarkia.measures.likelihood.result import Likelihood
+
+__all__ = ["Likelihood", "elbo", "enumerated_elbo", "log_density", "order_nll", "order_spread"]
