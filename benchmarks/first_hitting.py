@@ -2,8 +2,8 @@
 
     python benchmarks/first_hitting.py [--length 1024] [--classes 50000] [--steps 1000] [--rows 1]
 
-The denoiser is free: one table of Zipf's law for all cells, shown as a view. The textbook sampler, which draws a class or
-the mask for every cell in every step, is timed over a few steps and scaled up; the two others run in whole. All in
+The denoiser is free: one table of Zipf's law for all cells, shown as a view. The textbook sampler, which draws a class
+or the mask for every cell in every step, is timed over a few steps and scaled up; the two others run in whole. All in
 seconds of the processor, on one thread.
 """
 
@@ -118,7 +118,8 @@ def main() -> None:
     print(table)
     RESULTS.mkdir(exist_ok=True)
     words = (
-        f"Sequences of {a.length} cells with {a.classes} classes: {a.rows}. The last column is the share of the ten likeliest\n"
+        f"Sequences of {a.length} cells with {a.classes} classes: {a.rows}. The last column is the share of the ten "
+        "likeliest\n"
         "classes among the cells drawn, in brackets under the law."
     )
     (RESULTS / "first_hitting.md").write_text(

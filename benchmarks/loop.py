@@ -186,7 +186,8 @@ def main() -> None:
         "# The sampling loop beside the network", "", *__doc__.splitlines()[5:], "",
         f"`{command}` on {machine}, {threads}, diffusers {diffusers.__version__}.", "",
         f"A bare call of the network ({parameters:,} parameters, {ROWS} rows of {WIDTH}) takes {1e3 * step:.2f} ms "
-        f"(least of {len(bare_call)}). Times are a call of the network, the least of {options.rounds} rounds; whole runs "
+        f"(least of {len(bare_call)}). Times are a call of the network, the least of {options.rounds} rounds; "
+        "whole runs "
         "the median of theirs. The goal is a share under 2 % and not above diffusers'.", "", *lines,
     ])  # fmt: skip
     print(text)

@@ -47,8 +47,8 @@ class Method:
     Attributes:
         title: of the paper.
         year: in which it first appeared.
-        kind: what the idea is here: process, schedule, network, denoiser, objective, solver, grid, guidance, conditioning, likelihood,
-            diagnostic, oracle.
+        kind: what the idea is here: process, schedule, network, denoiser, objective, solver, grid, guidance,
+            conditioning, likelihood, diagnostic, oracle.
         public_name: the dotted name that implements it.
         proof: the test that proves it, as file::function.
         figure: the recorded benchmark that shows its claim, or an empty string.

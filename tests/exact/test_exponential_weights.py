@@ -44,14 +44,18 @@ def test_moments_are_those_of_the_exponential_density(c):
 @pytest.mark.parametrize("eta", [0.0, 0.4, 1.0, 2.5])
 @pytest.mark.parametrize("nodes", [(0.3,), (0.3, -0.2), (0.3, -0.2, -1.1), (0.3, -0.2, -1.1, -1.2), (0.3, -0.2, 0.9)])
 def test_a_polynomial_prediction_is_integrated_exactly(nodes, eta):
-    """Variation of constants: ``x / sigma e^(eta lambda)`` grows by the integral of ``(1 + eta) e^((1 + eta) l) D(l)``."""
+    """Variation of constants: ``x / sigma e^(eta lambda)`` grows with ``(1 + eta) e^((1 + eta) l) D(l)``."""
     start, end = 0.3, 0.9
     coefficients = np.arange(1, len(nodes) + 1) / 3.0
     decay, weights, noise = exponential_weights(nodes, start, end, eta)
     found = sum(float(w) * np.polyval(coefficients, node) for w, node in zip(weights, nodes, strict=True))
     c = 1 + eta
     exact = quad(
-        lambda l: c * math.exp(c * (l - end)) * np.polyval(coefficients, l), start, end, epsabs=0, epsrel=1e-13
+        lambda place: c * math.exp(c * (place - end)) * np.polyval(coefficients, place),
+        start,
+        end,
+        epsabs=0,
+        epsrel=1e-13,
     )
     assert found == pytest.approx(exact[0], rel=1e-12)
     assert float(decay) == pytest.approx(math.exp(-eta * (end - start)), rel=1e-14)

@@ -221,7 +221,7 @@ class GaussianPath(Gaussian):
         return _derivative(self._sigma, t)
 
     def t_of_kappa(self, kappa: Tensor) -> Tensor:
-        """Time at which ``sigma / alpha`` is ``kappa``, by bisection to the last bit; 1 above the process's own limit."""
+        """Time at which ``sigma / alpha`` is ``kappa``, by bisection; 1 above the process's own limit."""
         low, high = torch.zeros_like(kappa, dtype=torch.float64), torch.ones_like(kappa, dtype=torch.float64)
         for _ in range(60):
             middle = 0.5 * (low + high)

@@ -17,8 +17,8 @@ from clarkia.samplers.solver import Staged, Stages, require, settled
 class DDIM(Staged):
     """The prediction is taken for constant over the step, the noise partly redrawn.
 
-    ``x_s = alpha_s x0_hat + sqrt(sigma_s^2 - std^2) epsilon + std z`` with ``std`` the share ``eta`` of the posterior's.
-    At 0 this is `Euler`, at 1 `DDPM`. Between them it is another family than the reverse diffusions of
+    ``x_s = alpha_s x0_hat + sqrt(sigma_s^2 - std^2) epsilon + std z`` with ``std`` the share ``eta`` of the
+    posterior's. At 0 this is `Euler`, at 1 `DDPM`. Between them it is another family than the reverse diffusions of
     ``DPMSolverPP(order=1, stochasticity=...)``; in variance-exploding units it is the "Euler ancestral" step.
 
     Args:

@@ -60,8 +60,8 @@ class DPMSolverPP(Staged):
 class DPMSolverPPSinglestep(Staged):
     """Single-step: ``order`` evaluations a step and no history.
 
-    A stochastic step goes deterministically below its target, to ``kappa_s (kappa_s / kappa_t)^eta``, and adds the noise
-    that is missing; that keeps the order of the deterministic step.
+    A stochastic step goes deterministically below its target, to ``kappa_s (kappa_s / kappa_t)^eta``, and adds the
+    noise that is missing; that keeps the order of the deterministic step.
 
     Args:
         order: 2 (2S) or 3 (3S).

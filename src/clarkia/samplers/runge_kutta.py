@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -97,4 +98,4 @@ def _odeint():
         raise ModuleNotFoundError(
             "RungeKutta needs torchdiffeq; install it with `pip install 'clarkia[ode]'`."
         ) from error
-    return odeint  # type: ignore[return-value]
+    return odeint
