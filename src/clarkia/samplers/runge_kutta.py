@@ -91,7 +91,7 @@ class RungeKutta:
         return torch.where(to_zero, denoise(x_s, time), x_s), None
 
 
-def _odeint():
+def _odeint() -> Any:
     try:
         from torchdiffeq import odeint
     except ModuleNotFoundError as error:
