@@ -86,7 +86,7 @@ METHODS = (
     Method(*EDM, "solver", "clarkia.samplers.Heun",
            "tests/exact/test_solver_order.py::test_convergence_order"),
     Method(*DPM_SOLVER_PP, "solver", "clarkia.samplers.DPMSolverPP",
-           "tests/exact/test_solver_order.py::test_the_stochastic_solver_has_second_weak_order"),
+           "tests/exact/test_solver_order.py::test_weak_order_of_the_stochastic_solvers"),
     Method(*DDIM, "solver", "clarkia.samplers.Euler",
            "tests/exact/test_solver_order.py::test_the_same_grid_of_ratios_gives_the_same_path_under_any_process"),
     Method(*SCORE_SDE, "process", "clarkia.processes.VariancePreserving",

@@ -159,6 +159,16 @@ def test_counts_and_times_agree_and_counts_are_sharper():
         assert errors[0] < 0.7 * errors[1]
 
 
+def test_counts_ask_a_denoiser_of_time_at_the_level_of_their_count():
+    """A level drawn given the count, not the share of masked cells; one row, whose error shows in its mean."""
+    process = Masked((3, 2, 3))
+    denoiser, x = blurred(process, RAGGED), torch.tensor([[0, 1, 2]])
+    exact = measures.enumerated_elbo(denoiser, process, x)
+    found = measures.elbo(denoiser, process, x.expand(4000, 3), num_draws=12, generator=generator(11))
+    assert abs(found.mean - exact.mean) < 4 * found.mean_standard_error  # false alarm 6e-5
+    assert found.mean_standard_error < 0.005
+
+
 def test_a_schedule_a_position_is_drawn_by_time():
     process = Masked((3, 2, 3), PER_POSITION)
     denoiser = blurred(process, RAGGED)
@@ -243,6 +253,19 @@ def test_a_mixture_path_is_drawn_by_time(path):
     assert abs(found.mean - float(exact.mean())) < 4 * found.mean_standard_error + 1e-5  # false alarm 6e-5
     stated = float(found.standard_error.square().mean().sqrt())
     assert float((found.nats - exact).square().mean().sqrt()) == pytest.approx(stated, rel=0.1)
+
+
+def test_the_reconstruction_is_drawn_as_it_is_summed(monkeypatch):
+    """Handing over at t = 0.3, where the reconstruction is a large part of the bound."""
+    monkeypatch.setattr("clarkia.measures.likelihood.discrete.LEAST_TIME", 0.3)
+    process = PATHS["source"]
+    denoiser = exact_denoiser(RAGGED.probabilities, process)
+    exact = measures.enumerated_elbo(denoiser, process, RAGGED.states)
+    for num_draws in (2, 16):
+        x = RAGGED.states.repeat(200, 1)
+        found = measures.elbo(denoiser, process, x, num_draws=num_draws, generator=generator(12))
+        assert abs(found.mean - exact.mean) < 4 * found.mean_standard_error  # false alarm 6e-5
+        assert found.mean_standard_error < 0.1
 
 
 def test_steps_of_uniform_noise_approach_the_bound_from_below():

@@ -132,7 +132,7 @@ def test_groups_are_counted_by_every_rule():
 
 
 def test_thresholds_and_factors_by_hand():
-    """Confidences .97, .95, .6 in the order of the ranking: two pass .9, and 3 x .05 < 1 <= 4 x .4."""
+    """Confidences .97, .95, .6 in the order of the ranking: two pass .9; the products are 2 x .03, 3 x .05, 4 x .4."""
     best = torch.tensor([[0.6, 0.97, 0.95, 0.5]], dtype=torch.float64)
     log_probs = torch.stack([best, 1 - best], -1).log()
     masked = torch.tensor([[True, True, True, False]])
@@ -145,7 +145,7 @@ def test_thresholds_and_factors_by_hand():
         return int(count.number(view, order, span))
 
     assert [number(Threshold(p)) for p in (0.5, 0.9, 0.96, 0.99)] == [3, 2, 1, 1]
-    assert [number(Factor(f)) for f in (0.05, 0.1, 0.16, 1.61)] == [1, 1, 2, 3]
+    assert [number(Factor(f)) for f in (0.05, 0.14, 0.16, 1.5, 1.61)] == [1, 1, 2, 2, 3]
 
 
 # ----------------------------------------------------------------------------------------------------- remasking

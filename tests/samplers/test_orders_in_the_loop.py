@@ -153,12 +153,15 @@ def test_adaptive_counts_end_the_run_when_nothing_is_masked():
 
 
 def test_the_denoiser_is_shown_the_time_of_as_many_masks():
-    """With the cosine schedule ``1 - alpha = sin(pi t / 2)`` is the share of cells still masked."""
+    """With the cosine schedule ``1 - alpha = sin(pi t / 2)`` is the share of the unknown cells still masked."""
     process = Masked((3, 2, 4, 3), "cosine")
-    watch = Watch()
-    samplers.sample(watch, process, num_samples=7, solver=AnyOrder(), generator=generator(6))
-    for left, (_, t, _) in zip((4, 3, 2, 1), watch.calls, strict=True):
-        torch.testing.assert_close(torch.sin(torch.pi / 2 * t), torch.full((7,), left / 4), rtol=1e-6, atol=1e-6)
+    known = (torch.zeros(1, 4, dtype=torch.int64), torch.tensor([[True, False, False, False]]))
+    for evidence, unknown in ((None, 4), (known, 3)):
+        watch = Watch()
+        samplers.sample(watch, process, num_samples=7, solver=AnyOrder(), generator=generator(6), known=evidence)
+        for left, (_, t, _) in zip(range(unknown, 0, -1), watch.calls, strict=True):
+            level = torch.sin(torch.pi / 2 * t).reshape(7, -1)[:, -1]
+            torch.testing.assert_close(level, torch.full((7,), left / unknown), rtol=1e-6, atol=1e-6)
 
 
 def test_counts_that_follow_a_grid():

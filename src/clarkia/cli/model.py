@@ -61,14 +61,18 @@ def counting_rows(model: "TableModel", words: str, rows: int, evaluations: int) 
         rows: how many rows it has to do.
         evaluations: of the network for each row, about.
     """
+    done = 0.0
     with Counter(words, rows) as counter:
 
         def evaluated(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
             batch = next(iter(inputs[0].values())) if isinstance(inputs[0], dict) else inputs[0]
+            nonlocal done
+            done += len(batch) / evaluations
             counter.add(len(batch) / evaluations)
 
         handle = model.denoiser_.register_forward_hook(evaluated)
         try:
             yield
+            counter.add(max(rows - done, 0.0))  # rows that were whole already are never shown to the network
         finally:
             handle.remove()

@@ -87,12 +87,12 @@ class AnyOrder(Staged):
         order = torch.argsort(ranking.priority, dim=1, descending=True, stable=True)
         open_cells = (ranking.priority > -torch.inf) & view.masked
         number = torch.minimum(self.count.number(view, order, span), open_cells.sum(1))
-        number = torch.where(span.time < 1, number, 0)  # a step of no length reveals nothing
         drawn = (view.drawn > -torch.inf) & ~view.masked if view.drawn is not None else torch.zeros_like(view.masked)
         number = number + drawn.sum(1)
         first = torch.arange(order.shape[1], device=order.device) < number.unsqueeze(1)
         first = torch.zeros_like(first).scatter(1, order, first)
         stays = ~drawn | first | (span.time >= 1).unsqueeze(1)
+        # A step of no length reveals nothing and takes nothing back.
         return first & open_cells & (span.time < 1).unsqueeze(1), stays
 
 
