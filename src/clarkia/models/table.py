@@ -48,7 +48,7 @@ class TableModel(BaseEstimator):
         batch_size: rows of a training step.
         learning_rate: its peak.
         max_minutes: budget of fitting.
-        max_steps: budget of fitting; by default 150 passes over the rows, at least 2,000 and at most 20,000 steps.
+        max_steps: budget of fitting; by default 75 passes over the rows, at least 2,000 and at most 20,000 steps.
         patience: validations without improvement after which fitting ends; None never ends early.
         validation_share: share of the rows held out to choose the weights.
         precision: "float32", "bfloat16", or "auto": bfloat16 where the processor has instructions for it.
@@ -142,7 +142,7 @@ class TableModel(BaseEstimator):
 
     def _training_options(self, rows: int) -> TrainingOptions:
         batch_size = max(1, min(self.batch_size, rows // 2))
-        steps = self.max_steps or int(np.clip(150 * rows // batch_size, 2000, 20_000))
+        steps = self.max_steps or int(np.clip(75 * rows // batch_size, 2000, 20_000))
         return TrainingOptions(
             batch_size=batch_size,
             learning_rate=self.learning_rate,
