@@ -1,32 +1,39 @@
-"""The energy distance, exact and in chunks."""
+"""Mean distances and the energy distance, exact and in blocks."""
 
-import torch
 from torch import Tensor
 
-CHUNK = 1024
+from clarkia._math.pairwise import distances, pair_mean, safe_power, squared_distances
 
 
 def mean_distance(x: Tensor, y: Tensor) -> Tensor:
     """Mean Euclidean distance over all pairs of rows of ``x`` ``(n, d)`` and ``y`` ``(m, d)``, a float64 number."""
-    x, y = x.double(), y.double()
-    # Distances from differences: those from products lose half the digits for points that are close.
-    exact = "donot_use_mm_for_euclid_dist"
-    total = sum((torch.cdist(rows, y, compute_mode=exact).sum() for rows in x.split(CHUNK)), x.new_zeros(()))
-    return total / (len(x) * len(y))
+    return pair_mean(distances, x, y)
 
 
-def energy_distance(x: Tensor, y: Tensor, *, unbiased: bool = False) -> Tensor:
-    """``2 E|X - Y| - E|X - X'| - E|Y - Y'|``, which is 0 exactly where the two laws agree.
+def energy_distance(
+    x: Tensor, y: Tensor, *, exponent: float = 1.0, unbiased: bool = False, chunk: int = 2048
+) -> Tensor:
+    """``2 E|X - Y|^p - E|X - X'|^p - E|Y - Y'|^p``, for 0 < p < 2 zero exactly where the two laws agree.
 
     Args:
         x: ``(n, d)``.
         y: ``(m, d)``.
+        exponent: The power p of the distances.
         unbiased: Leave the zero distances of a row to itself out of the means: the expectation is then that of the
             laws, and a value may be negative. With them the value is never negative, and for two samples of one law
-            its mean is ``(1/n + 1/m) E|X - X'|``.
+            its mean is ``(1/n + 1/m) E|X - X'|^p``.
+        chunk: Rows of a block on either side.
 
     Returns:
         A float64 number.
     """
-    within = [mean_distance(rows, rows) * (len(rows) / (len(rows) - 1) if unbiased else 1.0) for rows in (x, y)]
-    return 2 * mean_distance(x, y) - within[0] - within[1]
+
+    def power(a: Tensor, b: Tensor) -> Tensor:
+        return distances(a, b) if exponent == 1 else safe_power(squared_distances(a, b), exponent / 2)
+
+    within = [
+        pair_mean(power, rows, rows, chunk=chunk, symmetric=True, exclude_self=True)
+        * (1.0 if unbiased else (len(rows) - 1) / len(rows))
+        for rows in (x, y)
+    ]
+    return 2 * pair_mean(power, x, y, chunk=chunk) - within[0] - within[1]

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import DataError
+from .compare import compare
 from .demo import demo
 from .errors import sentence
 from .fit import fit
@@ -31,6 +32,7 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     impute: "clarkia impute adult.clarkia incomplete.csv -o complete.csv",
     score: "clarkia score adult.clarkia adult.csv -o scored.csv --top 20",
     report: "clarkia report adult.csv synthetic.csv --holdout adult_test.csv --target income -o report.html",
+    compare: "clarkia compare photos generated --holdout more_photos -o compared.html",
     inspect: "clarkia inspect adult.clarkia",
     demo: "clarkia demo",
     methods: "clarkia methods --json",

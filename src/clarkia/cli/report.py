@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..models.table import TableModel
-    from ..reports import TableReport
+    from ..reports import CollectionReport, TableReport
 
 
 class Protocol(StrEnum):
@@ -86,10 +86,12 @@ def report(
         )
     say()
     say(found.to_text(min(console().width, 120)))
-    _write(found, output, json, overwrite=overwrite)
+    write_report(found, output, json, overwrite=overwrite)
 
 
-def _write(found: "TableReport", output: Path | None, json: Path | None, *, overwrite: bool) -> None:
+def write_report(
+    found: "TableReport | CollectionReport", output: Path | None, json: Path | None, *, overwrite: bool
+) -> None:
     """Write a report to the files that were asked for, and say where they are."""
     if output is not None:
         with replacing(output, overwrite=overwrite) as temporary:

@@ -1,7 +1,8 @@
 """Reports: every figure with its interval, its floor and its ceiling, for a person to read."""
 
+from clarkia.reports.collection import CollectionReport, collection_report
 from clarkia.reports.metric import Metric
 from clarkia.reports.summary import Finding
 from clarkia.reports.table import TableReport, table_report
 
-__all__ = ["Finding", "Metric", "TableReport", "table_report"]
+__all__ = ["CollectionReport", "Finding", "Metric", "TableReport", "collection_report", "table_report"]

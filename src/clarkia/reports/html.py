@@ -19,6 +19,7 @@ from clarkia.reports.summary import Finding, beyond_floor, group_skill
 from clarkia.reports.text import number
 
 if TYPE_CHECKING:
+    from clarkia.reports.collection import CollectionReport
     from clarkia.reports.table import TableReport
 
 MAX_PLOTS = 60  # columns drawn; a wider table shows the farthest and lists the others
@@ -104,7 +105,7 @@ def _cards(report: TableReport) -> list[tuple[Finding, str, float | None]]:
 @cache
 def _environment() -> Environment:
     folder = files("clarkia.reports").joinpath("templates")
-    names = ("table.html.jinja", "figures.html.jinja", "report.css")
+    names = ("page.html.jinja", "table.html.jinja", "collection.html.jinja", "figures.html.jinja", "report.css")
     environment = Environment(
         loader=DictLoader({name: folder.joinpath(name).read_text(encoding="utf-8") for name in names}),
         autoescape=True,
@@ -127,6 +128,7 @@ def render_html(report: TableReport) -> str:
         .get_template("table.html.jinja")
         .render(
             report=report,
+            noun="table",
             headline=headline,
             cards=_cards(report),
             groups=[group for group in groups if group[3]],
@@ -142,5 +144,36 @@ def render_html(report: TableReport) -> str:
             heatmap_limit=plots.HEATMAP_COLUMNS,
             worst_pairs=report.pairs.worst(8) if enough else [],
             answers=privacy_answers(report.metrics),
+        )
+    )
+
+
+COLLECTION_QUESTIONS = {
+    "distance": ("Distance", "How far are the two laws apart?"),
+    "support": ("Support and diversity", "Does one set lie where the other does, and reach all of it?"),
+    "classifier": ("Classifier", "Can a classifier tell them apart?"),
+    "memorisation": ("Copies", "Do generated rows repeat rows the generator was trained on?"),
+}
+
+
+def render_collection(report: CollectionReport) -> str:
+    """Render a report on two collections as one HTML page."""
+    from clarkia.reports.collection import NOUNS
+
+    headline, *cards = report.findings
+    groups = [(g, *words, [m for m in report.metrics if m.group == g]) for g, words in COLLECTION_QUESTIONS.items()]
+    return (
+        _environment()
+        .get_template("collection.html.jinja")
+        .render(
+            report=report,
+            noun=NOUNS[report.kind],
+            headline=headline,
+            cards=cards,
+            groups=[group for group in groups if group[3]],
+            skill_bar=skill_bar,
+            naive_word=naive_word,
+            scaled=False,
+            plots=[(shadow, plots.histogram(shadow.histogram, shadow.name)) for shadow in report.shadows],
         )
     )

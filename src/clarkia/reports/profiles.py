@@ -95,7 +95,8 @@ def _type_name(type_: pa.DataType) -> str:
     return f"dictionary of {type_.value_type}" if pa.types.is_dictionary(type_) else str(type_)
 
 
-def _shares(column: np.ndarray, edges: np.ndarray) -> tuple[float, ...]:
+def shares(column: np.ndarray, edges: np.ndarray) -> tuple[float, ...]:
+    """Share of the values in every bin; the outer bins hold everything beyond."""
     values = column[~np.isnan(column)]
     bins = np.clip(np.searchsorted(edges, values, "right") - 1, 0, len(edges) - 2)
     return tuple(float(x) for x in np.bincount(bins, minlength=len(edges) - 1) / max(len(values), 1))
@@ -161,8 +162,8 @@ def _histogram(real: np.ndarray, synthetic: np.ndarray, type_: pa.DataType) -> H
     edges = _edges(real, whole)
     return Histogram(
         tuple(float(edge) for edge in edges),
-        _shares(real, edges),
-        _shares(synthetic, edges),
+        shares(real, edges),
+        shares(synthetic, edges),
         _edge_labels(edges, whole, values, type_),
     )
 

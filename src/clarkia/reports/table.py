@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +25,13 @@ from clarkia.reports.groups.validity import Constraint, validity_metrics
 from clarkia.reports.material import Material, gather, locate
 from clarkia.reports.metric import Metric
 from clarkia.reports.profiles import ColumnProfile, PairProfile, profile_columns
+from clarkia.reports.progress import Step, progress_of
 from clarkia.reports.summary import Finding, summarise
 from clarkia.reports.tabsyn import tabsyn_metrics
 
 PROTOCOLS = ("clarkia-1", "tabsyn-2024")
 MAX_CLASSES = 30  # the time of boosting grows with every class of the target
 MIN_ROWS = 30  # cross-validation, quantiles and attacks say nothing about fewer
-Step = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +61,11 @@ class TableReport:
     left_out: Mapping[str, str]
     target: str | None
     seed: int
+
+    @property
+    def title(self) -> str:
+        """What the report is on."""
+        return f"Table report, protocol {self.protocol}"
 
     def __getitem__(self, name: str) -> Metric:
         """Return the metric of this name."""
@@ -106,26 +110,6 @@ class TableReport:
         with replacing(path, overwrite=True) as beside:
             beside.write_text(render_html(self), encoding="utf-8")
         return Path(path)
-
-
-@contextmanager
-def _progress(show: bool, total: int) -> Iterator[Step]:
-    """A step function that moves a progress bar, or does nothing."""
-    if not show:
-        yield lambda name: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    layout = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    screen = Console(stderr=True)
-    with Progress(*layout, console=screen, transient=True, disable=not screen.is_terminal) as bar:
-        task = bar.add_task("Reading", total=total)
-
-        def step(name: str) -> None:
-            bar.update(task, description=name, advance=1)
-
-        yield step
 
 
 def _as_table(frame: Any, word: str) -> pa.Table:
@@ -250,7 +234,7 @@ def table_report(
     tables = {word: to_arrow(frame, roles) for word, frame in given.items()}
     wanted = tuple(sensitive) if sensitive is not None else (() if target is None else (target,))
     _check(tables, protocol, [*wanted, *([] if target is None else [target])], max_rows)
-    with _progress(progress, 9) as step:
+    with progress_of(progress, 9) as step:
         columns = type_columns(tables["real"], roles)
         imputations = {f"imputed {i}": to_arrow(table, roles) for i, table in enumerate(imputed or ())}
         _check_imputations(imputations, tables, target)

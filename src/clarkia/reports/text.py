@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from clarkia.reports.collection import CollectionReport
     from clarkia.reports.metric import Metric
     from clarkia.reports.table import TableReport
 
@@ -28,7 +29,7 @@ def interval(metric: Metric) -> str:
     return "" if metric.interval is None else f"{number(metric.interval[0])} to {number(metric.interval[1])}"
 
 
-def render_text(report: TableReport, width: int) -> str:
+def render_text(report: TableReport | CollectionReport, width: int) -> str:
     """Render a report for a terminal of the given width, without colours."""
     from rich.console import Console
     from rich.table import Table
@@ -36,7 +37,7 @@ def render_text(report: TableReport, width: int) -> str:
 
     console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
     counts = ", ".join(f"{n:,} {word}" for word, n in report.rows.items())
-    console.print(Text(f"Table report, protocol {report.protocol}: {counts} rows, seed {report.seed}"))
+    console.print(Text(f"{report.title}: {counts} rows, seed {report.seed}"))
     for word, used in report.rows_used.items():
         if used < report.rows[word]:
             console.print(Text(f"  {used:,} of the {word} rows were used."))

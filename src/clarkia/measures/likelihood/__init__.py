@@ -1,9 +1,23 @@
 """How likely is a data point under a model: exact densities, bounds, and the orders of a masked model."""
 
+from clarkia.measures.likelihood.bits import BitsPerDimension, UniformNoise, bits_per_dim, from_levels
 from clarkia.measures.likelihood.elbo import elbo
 from clarkia.measures.likelihood.enumeration import enumerated_elbo
 from clarkia.measures.likelihood.flow import log_density
+from clarkia.measures.likelihood.immse import immse_log_density
 from clarkia.measures.likelihood.orders import order_nll, order_spread
 from clarkia.measures.likelihood.result import Likelihood
 
-__all__ = ["Likelihood", "elbo", "enumerated_elbo", "log_density", "order_nll", "order_spread"]
+__all__ = [
+    "BitsPerDimension",
+    "Likelihood",
+    "UniformNoise",
+    "bits_per_dim",
+    "elbo",
+    "enumerated_elbo",
+    "from_levels",
+    "immse_log_density",
+    "log_density",
+    "order_nll",
+    "order_spread",
+]

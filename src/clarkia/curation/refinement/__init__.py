@@ -1,0 +1,1 @@
+"""Synthetic images made of real crops, re-painted where a class shows no evidence."""

@@ -1,0 +1,1 @@
+"""Synthetic rows that stand for many, learned by matching distributions of features."""
