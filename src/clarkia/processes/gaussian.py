@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Self, TypeAlias
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clarkia.processes.kernels import GaussianKernel
@@ -16,6 +20,8 @@ from clarkia.random import Noise, randn
 KINDS = ("x0", "epsilon", "score", "velocity", "v")
 """What a network may predict of Gaussian corruption."""
 
+Array: TypeAlias = NDArray[np.float64]
+
 
 class Gaussian(ABC):
     """A Gaussian process, given by five functions of time; t = 0 is clean (alpha 1, sigma 0), t = 1 the prior.
@@ -23,6 +29,8 @@ class Gaussian(ABC):
     Times are ``(n,)`` or the shape of the block. Where a schedule has one parameter a column, ``alpha`` and ``sigma``
     of a time ``(n,)`` are ``(n, columns)``. Coefficients are computed in the time's dtype, applied in the state's.
     """
+
+    _table: Mapping[float, tuple[Array, Array]] | None = None
 
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
@@ -56,6 +64,31 @@ class Gaussian(ABC):
         """Alpha and sigma, broadcastable against ``x`` and in its dtype."""
         t = spread(t, x)
         return self.alpha(t).to(x.dtype), self.sigma(t).to(x.dtype)
+
+    def scales(self, x: Tensor, *times: Tensor) -> tuple[Array, Array]:
+        """Alpha and sigma at several times of a state, float64 on the host; the first axis is the times."""
+        places = [spread(time, x) for time in times]
+        if self._table is not None and all(place.numel() == 1 for place in places):
+            rows = [self._table.get(place.item()) for place in places]
+            if None not in rows:
+                alpha, sigma = zip(*rows, strict=True)  # type: ignore[arg-type]
+                return np.stack(alpha), np.stack(sigma)
+        with torch.no_grad():
+            stacked = torch.stack(torch.broadcast_tensors(*(place.double() for place in places)))
+            alpha, sigma = torch.broadcast_tensors(self.alpha(stacked), self.sigma(stacked))
+        return alpha.cpu().numpy(), sigma.cpu().numpy()
+
+    def tabulated(self, times: Tensor, x: Tensor) -> Self:
+        """A copy that knows its `scales` at some times by heart, so that a run evaluates its schedule once.
+
+        Args:
+            times: Times ``(m,)`` that all rows will share.
+            x: A state, for its number of axes.
+        """
+        process = copy.copy(self)
+        alpha, sigma = self.scales(x[:1], *times.unsqueeze(1))
+        object.__setattr__(process, "_table", dict(zip(times.tolist(), zip(alpha, sigma, strict=True), strict=True)))
+        return process
 
     def corrupt(
         self, x0: Float[Tensor, "n ..."], t: Tensor | float, *, generator: Noise = None

@@ -17,9 +17,9 @@ from clarkia.samplers.exponential import (
     Array,
     Node,
     exponential_moments,
+    exponential_step,
     interpolation_shares,
     plus,
-    scales,
     step_places,
 )
 from clarkia.samplers.solver import Staged, Stages, require
@@ -59,9 +59,9 @@ class DEIS(Staged):
         """One evaluation; a step with an end at infinite lambda is DDIM's."""
         x0_hat = yield x, t
         nodes = ((process.epsilon(x, x0_hat, t), t), *carry)
-        x_s = process.kernel(x, x0_hat, t, s, eta=0.0).mean
+        x_s = exponential_step(process, x, t, s, ((x0_hat, t),)).mean
         if len(nodes) > 1:
-            alpha, sigma = scales(process, x, t, s, *(time for _, time in nodes))
+            alpha, sigma = process.scales(x, t, s, *(time for _, time in nodes))
             proper = (alpha[0] > 0) & (sigma[1] > 0) & (alpha[0] * sigma[1] < alpha[1] * sigma[0])
             if proper.any():
                 kappa = np.where(proper, sigma[:2], 1.0) / np.where(proper, alpha[:2], 1.0)
@@ -77,7 +77,7 @@ class DEIS(Staged):
         if self.basis == "time":
             start, end, *nodes = (spread(time, x).double().cpu().numpy() for time in times)
         else:
-            alpha, sigma = scales(process, x, *times)
+            alpha, sigma = process.scales(x, *times)
             with np.errstate(divide="ignore"):
                 start, end, *nodes = np.log(sigma / alpha) if self.basis == "log_kappa" else sigma / alpha
         length = np.where(proper, end, 1.0) - np.where(proper, start, 0.0)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import combinations
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -27,11 +27,19 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from clarkia.processes import Gaussian, GaussianKernel, spread
+from clarkia.processes.gaussian import Array
 
-Array: TypeAlias = NDArray[np.float64]
+Variant: TypeAlias = Literal["exact", "midpoint", "bh1", "published"]
+"""How `exponential_weights` integrates; all but the first are shortcuts for one number of nodes, exact at any other."""
 
 Node: TypeAlias = tuple[Tensor, Tensor]
 """A prediction and its time."""
+
+REACH = 4.5
+"""How far the multistep solvers extrapolate by default: three even nodes up to steps of 1.7 in lambda.
+
+In the limit of small steps the sum is 11/3 for three nodes (Adams and Bashforth's weights): the order is not touched.
+"""
 
 _TERMS = np.arange(18)
 _FACTORIALS = np.array([math.factorial(j) for j in _TERMS], float)
@@ -42,7 +50,8 @@ def exponential_weights(
     start: ArrayLike,
     end: ArrayLike,
     eta: ArrayLike = 0.0,
-    variant: str | None = None,
+    variant: Variant = "exact",
+    reach: float = math.inf,
 ) -> tuple[Array, list[Array], Array]:
     """Factors of one step from ``lambda = start`` to ``end``: of the state, of each prediction, of the noise.
 
@@ -53,9 +62,11 @@ def exponential_weights(
         start: Lambda of the state, minus infinity where alpha is 0.
         end: Lambda to go to, infinity where sigma is 0; elements with ``end <= start`` do not move.
         eta: Stochasticity: 0 the probability-flow equation, 1 the reverse diffusion, any non-negative number.
-        variant: None integrates exactly. Published shortcuts: ``"midpoint"`` (with two nodes, the mean of u taken for
-            1/2), ``"bh1"`` (with two nodes, its integral taken for c/2), ``"published"`` (with three nodes, half the
-            second moment, which is of order 2 only).
+        variant: ``"exact"``, or a shortcut: ``"midpoint"`` (with two nodes, the mean of u taken for 1/2, which
+            extrapolates less over a long step), ``"bh1"`` (with two nodes, its integral taken for c/2), ``"published"``
+            (with three nodes, half the second moment, which is of order 2 only).
+        reach: Largest sum of absolute weights, relative to their sum, with which predictions may be extrapolated;
+            beyond it the last nodes are left out, down to two.
 
     Returns:
         ``decay``, a weight a node, and ``noise``. A node at infinite lambda has no weight unless no other is left.
@@ -72,20 +83,33 @@ def exponential_weights(
         return decay, [total], noise
     proper = moving & np.isfinite(h)
     places = step_places(nodes, start, np.where(proper, h, 1.0), proper)
-    moments = exponential_moments(np.where(proper, c, 1.0), len(nodes))
-    if variant == "published" and len(nodes) == 3:
-        moments[2] = 0.5 * moments[2]
-    elif variant == "midpoint" and len(nodes) == 2:
-        moments[1] = np.full_like(total, 0.5)
-    elif variant == "bh1" and len(nodes) == 2:
-        moments[1] = 0.5 * c / np.where(proper, total, 1.0)
-    shares = interpolation_shares(places, moments)
+    shares = _shares(places, np.where(proper, c, 1.0), variant, reach)
     if not proper.all():
         # Where an end of the step is at infinity, the cleanest prediction that is not there stands for all.
         lambdas = np.stack(np.broadcast_arrays(*nodes, start)[:-1])
         alone = np.where(np.isfinite(lambdas), lambdas, -np.inf).argmax(0)
         shares = [np.where(proper, share, alone == j) for j, share in enumerate(shares)]
     return decay, [total * share for share in shares], noise
+
+
+def _shares(places: Sequence[Array], c: Array, variant: Variant, reach: float) -> list[Array]:
+    """The integrals of the nodes' Lagrange polynomials over the step, as far as they may be extrapolated."""
+    count = len(places)
+    moments = exponential_moments(c, count)
+    if variant == "published" and count == 3:
+        moments[2] = 0.5 * moments[2]
+    elif variant == "midpoint" and count == 2:
+        moments[1] = np.full_like(moments[1], 0.5)
+    elif variant == "bh1" and count == 2:
+        moments[1] = 0.5 * c / -np.expm1(-c)
+    shares = interpolation_shares(places, moments)
+    if count == 2 or reach == math.inf:
+        return shares
+    far = sum((np.abs(share) for share in shares), np.zeros(())) > reach
+    if not far.any():
+        return shares
+    fewer = [*_shares(places[:-1], c, variant, reach), np.zeros_like(shares[-1])]
+    return [np.where(far, little, share) for little, share in zip(fewer, shares, strict=True)]
 
 
 def step_places(nodes: Sequence[ArrayLike], start: Array, length: Array, proper: NDArray[np.bool_]) -> list[Array]:
@@ -157,7 +181,8 @@ def exponential_step(
     s: Tensor,
     nodes: Sequence[Node],
     eta: float | Tensor = 0.0,
-    variant: str | None = None,
+    variant: Variant = "exact",
+    reach: float = math.inf,
 ) -> GaussianKernel:
     """The law of ``x_s`` given ``x_t`` and predictions at several times, the current one first.
 
@@ -169,12 +194,13 @@ def exponential_step(
         nodes: Predictions with their times.
         eta: Stochasticity, one number or as a time ``(n,)`` or element-wise.
         variant: As `exponential_weights`.
+        reach: As `exponential_weights`.
     """
-    alpha, sigma = scales(process, x, t, s, *(time for _, time in nodes))
+    alpha, sigma = process.scales(x, t, s, *(time for _, time in nodes))
     with np.errstate(divide="ignore"):
         start, end, *places = np.log(alpha) - np.log(sigma)
     stochasticity = spread(eta, x, "eta").cpu().numpy() if isinstance(eta, Tensor) else eta
-    decay, weights, noise = exponential_weights(places, start, end, stochasticity, variant)
+    decay, weights, noise = exponential_weights(places, start, end, stochasticity, variant, reach)
     moving = end > start
     shrink = np.where(moving, sigma[1] / np.where(moving, sigma[0], 1.0), 1.0)
     mean = factor(shrink * decay, x) * x
@@ -183,17 +209,9 @@ def exponential_step(
     return GaussianKernel(mean, torch.as_tensor(sigma[1] * noise).to(x))
 
 
-def scales(process: Gaussian, x: Tensor, *times: Tensor) -> tuple[Array, Array]:
-    """Alpha and sigma at several times of a state, float64 arrays whose first axis is the times."""
-    stacked = torch.stack(torch.broadcast_tensors(*(spread(time, x).double() for time in times)))
-    with torch.no_grad():
-        pair = torch.broadcast_tensors(process.alpha(stacked), process.sigma(stacked))
-    return pair[0].cpu().numpy(), pair[1].cpu().numpy()
-
-
 def half_log_snr(process: Gaussian, x: Tensor, t: Tensor) -> Array:
     """``lambda = log(alpha / sigma)`` at a time of a state."""
-    alpha, sigma = scales(process, x, t)
+    alpha, sigma = process.scales(x, t)
     with np.errstate(divide="ignore"):
         return (np.log(alpha) - np.log(sigma))[0]
 
