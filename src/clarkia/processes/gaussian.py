@@ -30,7 +30,7 @@ class Gaussian(ABC):
     of a time ``(n,)`` are ``(n, columns)``. Coefficients are computed in the time's dtype, applied in the state's.
     """
 
-    _table: Mapping[float, tuple[Array, Array]] | None = None
+    _table: Mapping[float | None, tuple[Array, Array]] | None = None
 
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
@@ -67,14 +67,13 @@ class Gaussian(ABC):
 
     def scales(self, x: Tensor, *times: Tensor) -> tuple[Array, Array]:
         """Alpha and sigma at several times of a state, float64 on the host; the first axis is the times."""
-        places = [spread(time, x) for time in times]
-        if self._table is not None and all(place.numel() == 1 for place in places):
-            rows = [self._table.get(place.item()) for place in places]
+        if self._table is not None:
+            rows = [self._table.get(_value_of_all(time)) for time in times]
             if None not in rows:
                 alpha, sigma = zip(*rows, strict=True)  # type: ignore[arg-type]
-                return np.stack(alpha), np.stack(sigma)
+                return np.array(alpha), np.array(sigma)
         with torch.no_grad():
-            stacked = torch.stack(torch.broadcast_tensors(*(place.double() for place in places)))
+            stacked = torch.stack(torch.broadcast_tensors(*(spread(time, x).double() for time in times)))
             alpha, sigma = torch.broadcast_tensors(self.alpha(stacked), self.sigma(stacked))
         return alpha.cpu().numpy(), sigma.cpu().numpy()
 
@@ -272,6 +271,11 @@ class Gaussian(ABC):
     def _derivatives(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         t = spread(t, x)
         return self.d_alpha(t).to(x.dtype), self.d_sigma(t).to(x.dtype)
+
+
+def _value_of_all(t: Tensor) -> float | None:
+    """The time that all rows share, None where each has its own."""
+    return t[0].item() if t.ndim == 1 and (t.stride(0) == 0 or len(t) == 1) else None
 
 
 def _check_signal(alpha: Tensor, name: str) -> None:

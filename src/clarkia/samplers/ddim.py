@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from clarkia.processes import Gaussian, GaussianKernel
 from clarkia.random import Noise
-from clarkia.samplers.exponential import exponential_step, factor, plus
-from clarkia.samplers.solver import Staged, Stages, require, settled
+from clarkia.samplers.exponential import exponential_step, factor, plus, width
+from clarkia.samplers.solver import Staged, Stages, require
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,8 @@ class DDIM(Staged):
     ) -> Stages:
         """One evaluation."""
         x0_hat = yield x, t
+        if self.eta == 0:
+            return exponential_step(process, x, t, s, ((x0_hat, t),)).mean, None
         (alpha_t, alpha_s), (sigma_t, sigma_s) = process.scales(x, t, s)
         moving = alpha_t * sigma_s < alpha_s * sigma_t
         rho = np.where(moving, alpha_t * sigma_s, 1.0) / np.where(moving, alpha_s * sigma_t, 1.0)
@@ -51,7 +52,7 @@ class DDIM(Staged):
         # Of x_t what is left is its noise: epsilon = (x_t - alpha_t x0_hat) / sigma_t.
         keep = np.where(moving, np.sqrt(sigma_s**2 - std**2) / np.where(moving, sigma_t, 1.0), 1.0)
         mean = plus(factor(keep, x) * x, np.where(moving, alpha_s - keep * alpha_t, 0.0), x0_hat)
-        return settled(GaussianKernel(mean, torch.as_tensor(std).to(x)), self.eta), None
+        return GaussianKernel(mean, width(std, x)), None
 
 
 @dataclass(frozen=True)
@@ -87,4 +88,4 @@ class DDPM(Staged):
         moving = alpha_t * sigma_s < alpha_s * sigma_t
         forward = sigma_t**2 - (np.where(moving, alpha_t / alpha_s, 1.0) * sigma_s) ** 2
         std = np.where(moving & (sigma_s > 0), np.sqrt(forward.clip(min=0)), 0.0)
-        return GaussianKernel(kernel.mean, torch.as_tensor(std).to(x)), None
+        return GaussianKernel(kernel.mean, width(std, x)), None

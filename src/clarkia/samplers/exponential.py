@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import combinations
 from typing import Literal, TypeAlias
 
@@ -197,16 +198,37 @@ def exponential_step(
         reach: As `exponential_weights`.
     """
     alpha, sigma = process.scales(x, t, s, *(time for _, time in nodes))
+    if alpha.size == len(alpha) and not isinstance(eta, Tensor):
+        pair = tuple(alpha.ravel().tolist()), tuple(sigma.ravel().tolist())
+        keep, weights, std = _factors_of_all(*pair, eta, variant, reach)
+    else:
+        stochasticity = spread(eta, x, "eta").cpu().numpy() if isinstance(eta, Tensor) else eta
+        keep, weights, std = _factors(alpha, sigma, stochasticity, variant, reach)
+    mean = factor(keep, x) * x
+    for weight, (prediction, _) in zip(weights, nodes, strict=True):
+        mean = plus(mean, weight, prediction)
+    return GaussianKernel(mean, width(std, x))
+
+
+def _factors(
+    alpha: Array, sigma: Array, eta: ArrayLike, variant: Variant, reach: float
+) -> tuple[Array, list[Array], Array]:
+    """Factors of the state and of the predictions, and the noise, of a step between the first two of several scales."""
     with np.errstate(divide="ignore"):
         start, end, *places = np.log(alpha) - np.log(sigma)
-    stochasticity = spread(eta, x, "eta").cpu().numpy() if isinstance(eta, Tensor) else eta
-    decay, weights, noise = exponential_weights(places, start, end, stochasticity, variant, reach)
+    decay, weights, noise = exponential_weights(places, start, end, eta, variant, reach)
     moving = end > start
     shrink = np.where(moving, sigma[1] / np.where(moving, sigma[0], 1.0), 1.0)
-    mean = factor(shrink * decay, x) * x
-    for weight, (prediction, _) in zip(weights, nodes, strict=True):
-        mean = plus(mean, alpha[1] * weight, prediction)
-    return GaussianKernel(mean, torch.as_tensor(sigma[1] * noise).to(x))
+    return shrink * decay, [alpha[1] * weight for weight in weights], sigma[1] * noise
+
+
+@lru_cache(4096)
+def _factors_of_all(
+    alpha: tuple[float, ...], sigma: tuple[float, ...], eta: float, variant: Variant, reach: float
+) -> tuple[float, list[float], float]:
+    """`_factors` where all rows share their times; every batch of a grid takes the same steps, so they are kept."""
+    keep, weights, std = _factors(np.array(alpha), np.array(sigma), eta, variant, reach)
+    return float(keep), [float(weight) for weight in weights], float(std)
 
 
 def half_log_snr(process: Gaussian, x: Tensor, t: Tensor) -> Array:
@@ -216,16 +238,23 @@ def half_log_snr(process: Gaussian, x: Tensor, t: Tensor) -> Array:
         return (np.log(alpha) - np.log(sigma))[0]
 
 
-def factor(value: Array, x: Tensor) -> Tensor | float:
+def factor(value: float | Array, x: Tensor) -> Tensor | float:
     """A coefficient in the form that multiplies a state fastest."""
-    return float(value.flat[0]) if value.size == 1 else torch.as_tensor(value).to(x)
+    return value if isinstance(value, float) else torch.as_tensor(value).to(x)
 
 
-def plus(x: Tensor, weight: Array, other: Tensor) -> Tensor:
+def plus(x: Tensor, weight: float | Array, other: Tensor) -> Tensor:
     """``x + weight other``."""
-    if weight.size == 1:
-        return torch.add(x, other, alpha=float(weight.flat[0]))
+    if isinstance(weight, float):
+        return torch.add(x, other, alpha=weight)
     return torch.addcmul(x, torch.as_tensor(weight).to(x), other)
+
+
+def width(value: float | Array, x: Tensor) -> Tensor:
+    """A standard deviation as a tensor that broadcasts against a state."""
+    if isinstance(value, float):
+        return torch.full((1,) * x.ndim, value, dtype=x.dtype, device=x.device)
+    return torch.as_tensor(value).to(x)
 
 
 def _times_line(polynomial: list[Array], constant: Array, slope: Array) -> list[Array]:

@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from clarkia.processes import Gaussian, GaussianKernel, spread
+from clarkia.processes import Gaussian, GaussianKernel
 from clarkia.processes.times import unspread
 from clarkia.random import Noise
 from clarkia.samplers.dpm import check_stochasticity
@@ -99,9 +100,10 @@ class SASolver(Staged):
     ) -> Stages:
         """One evaluation, which corrects the step before and predicts this one."""
         x0_hat = yield x, t
-        kappa = process.kappa(spread(t, x).double())
-        inside = (kappa >= self.noisy[0]) & (kappa <= self.noisy[1])
-        eta = unspread(torch.where(inside, self.tau**2, 0.0), x)
+        alpha, sigma = process.scales(x, t)
+        inside = (sigma >= self.noisy[0] * alpha) & (sigma <= self.noisy[1] * alpha)
+        strength = np.where(inside, self.tau**2, 0.0)[0]
+        eta = float(strength.item()) if strength.size == 1 else unspread(torch.as_tensor(strength, device=x.device), x)
         return _predict(process, x, t, s, carry, x0_hat, (self.predictor_order, self.corrector_order - 1), eta)
 
 
