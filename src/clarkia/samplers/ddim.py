@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clarkia.processes import Gaussian, GaussianKernel
 from clarkia.random import Noise
-from clarkia.samplers.exponential import exponential_step, factor, plus, width
+from clarkia.samplers.exponential import exponential_step, factor, lean, plus, width
 from clarkia.samplers.solver import Staged, Stages, require
 
 
@@ -51,8 +51,9 @@ class DDIM(Staged):
         std = self.eta * sigma_s * np.sqrt(1 - rho**2)
         # Of x_t what is left is its noise: epsilon = (x_t - alpha_t x0_hat) / sigma_t.
         keep = np.where(moving, np.sqrt(sigma_s**2 - std**2) / np.where(moving, sigma_t, 1.0), 1.0)
-        mean = plus(factor(keep, x) * x, np.where(moving, alpha_s - keep * alpha_t, 0.0), x0_hat)
-        return GaussianKernel(mean, width(std, x)), None
+        weight = np.where(moving, alpha_s - keep * alpha_t, 0.0)
+        mean = plus(factor(lean(keep), x) * x, lean(weight), x0_hat)
+        return GaussianKernel(mean, width(lean(std), x)), None
 
 
 @dataclass(frozen=True)
@@ -88,4 +89,4 @@ class DDPM(Staged):
         moving = alpha_t * sigma_s < alpha_s * sigma_t
         forward = sigma_t**2 - (np.where(moving, alpha_t / alpha_s, 1.0) * sigma_s) ** 2
         std = np.where(moving & (sigma_s > 0), np.sqrt(forward.clip(min=0)), 0.0)
-        return GaussianKernel(kernel.mean, width(std, x)), None
+        return GaussianKernel(kernel.mean, width(lean(std), x)), None

@@ -19,7 +19,9 @@ from clarkia.samplers.exponential import (
     Node,
     exponential_moments,
     exponential_step,
+    factor,
     interpolation_shares,
+    lean,
     plus,
     step_places,
 )
@@ -59,13 +61,16 @@ class DEIS(Staged):
     ) -> Stages:
         """One evaluation; a step with an end at infinite lambda is DDIM's."""
         x0_hat = yield x, t
-        nodes = ((process.epsilon(x, x0_hat, t), t), *carry)
+        (alpha,), (sigma,) = process.scales(x, t)
+        inverse = np.where(sigma > 0, 1 / np.where(sigma > 0, sigma, 1.0), 0.0)
+        epsilon = plus(factor(lean(inverse), x) * x, lean(-alpha * inverse), x0_hat)
+        nodes = ((epsilon, t), *carry)
         x_s = exponential_step(process, x, t, s, ((x0_hat, t),)).mean
         if len(nodes) > 1:
             # The step of order 1 plus what the interpolation changes about the noise.
             weights = self._weights(process, x, (t, s, *(time for _, time in nodes)))
-            for weight, (epsilon, _) in zip(weights[1:], nodes[1:], strict=True):
-                x_s = plus(x_s, weight, epsilon - nodes[0][0])
+            for weight, (before, _) in zip(weights[1:], nodes[1:], strict=True):
+                x_s = plus(x_s, weight, before - epsilon)
         return x_s, nodes[: self.order - 1]
 
     def _weights(self, process: Gaussian, x: Tensor, times: Sequence[Tensor]) -> Sequence[float | Array]:

@@ -238,6 +238,11 @@ def half_log_snr(process: Gaussian, x: Tensor, t: Tensor) -> Array:
         return (np.log(alpha) - np.log(sigma))[0]
 
 
+def lean(value: Array) -> float | Array:
+    """One number for all rows as a float."""
+    return value.item() if value.size == 1 else value
+
+
 def factor(value: float | Array, x: Tensor) -> Tensor | float:
     """A coefficient in the form that multiplies a state fastest."""
     return value if isinstance(value, float) else torch.as_tensor(value).to(x)

@@ -12,7 +12,7 @@ from torch import Tensor
 from clarkia.processes import Gaussian, spread
 from clarkia.processes.times import unspread
 from clarkia.random import Noise, randn
-from clarkia.samplers.exponential import Array, exponential_step, plus
+from clarkia.samplers.exponential import Array, exponential_step, lean, plus
 from clarkia.samplers.solver import Staged, Stages, require
 
 MAX_CHURN = math.sqrt(2) - 1
@@ -58,7 +58,7 @@ class Heun(Staged):
         if not bool((s > 0).any()):
             return x_s, None
         x0_hat_s = yield x_s, s
-        return plus(x_s, _correction(process, x, t, s), x0_hat_s - x0_hat), None
+        return plus(x_s, lean(_correction(process, x, t, s)), x0_hat_s - x0_hat), None
 
     def _churned(self, process: Gaussian, x: Tensor, t: Tensor, s: Tensor, generator: Noise) -> tuple[Tensor, Tensor]:
         start, end = spread(t, x), spread(s, x)

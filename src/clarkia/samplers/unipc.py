@@ -14,7 +14,7 @@ from clarkia.processes import Gaussian, GaussianKernel
 from clarkia.processes.times import unspread
 from clarkia.random import Noise
 from clarkia.samplers.dpm import check_stochasticity
-from clarkia.samplers.exponential import REACH, Node, Variant, exponential_step
+from clarkia.samplers.exponential import REACH, Node, Variant, exponential_step, lean
 from clarkia.samplers.solver import Staged, Stages, require, settled
 
 Carry: TypeAlias = tuple[Tensor, Tensor, Tensor, float | Tensor, tuple[Node, ...]] | None
@@ -103,7 +103,8 @@ class SASolver(Staged):
         alpha, sigma = process.scales(x, t)
         inside = (sigma >= self.noisy[0] * alpha) & (sigma <= self.noisy[1] * alpha)
         strength = np.where(inside, self.tau**2, 0.0)[0]
-        eta = float(strength.item()) if strength.size == 1 else unspread(torch.as_tensor(strength, device=x.device), x)
+        eta = lean(strength)
+        eta = eta if isinstance(eta, float) else unspread(torch.as_tensor(eta, device=x.device), x)
         return _predict(process, x, t, s, carry, x0_hat, (self.predictor_order, self.corrector_order - 1), eta)
 
 
