@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clarkia.processes.kernels import GaussianKernel
-from clarkia.processes.times import check_time, spread
+from clarkia.processes.times import check_step, check_time, spread
 from clarkia.random import Noise, randn
 
 KINDS = ("x0", "epsilon", "score", "velocity", "v")
@@ -253,9 +253,14 @@ class Gaussian(ABC):
         Returns:
             The kernel. Elements with s = t, in particular observed ones at t = 0, stay exactly as they are.
 
+        Raises:
+            ValueError: A time outside [0, 1] or of a wrong shape, or s above t.
+
         Source: Denoising Diffusion Implicit Models (2021); the family of reverse SDEs of DPM-Solver++ (2022).
         """
-        decay, weight, std = self.step_weights(spread(t, x_t), spread(s, x_t, "s"), eta=eta)
+        start, end = spread(t, x_t), spread(s, x_t, "s")
+        check_step(start, end)
+        decay, weight, std = self.step_weights(start, end, eta=eta)
         return GaussianKernel(decay.to(x_t.dtype) * x_t + weight.to(x_t.dtype) * prediction, std.to(x_t.dtype))
 
     def step_weights(self, t: Tensor, s: Tensor, *, eta: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:

@@ -97,9 +97,9 @@ def _weights(alpha: Array, sigma: Array, basis: str) -> list[Array]:
 
 
 @lru_cache(4096)
-def _weights_of_all(alpha: tuple[float, ...], sigma: tuple[float, ...], basis: str) -> list[float]:
+def _weights_of_all(alpha: tuple[float, ...], sigma: tuple[float, ...], basis: str) -> tuple[float, ...]:
     """`_weights` where all rows share their times, kept for the next batch of the same grid."""
-    return [float(weight) for weight in _weights(np.array(alpha), np.array(sigma), basis)]
+    return tuple(float(weight) for weight in _weights(np.array(alpha), np.array(sigma), basis))
 
 
 def _time_weights(process: Gaussian, alpha: Array, sigma: Array, times: Sequence[Array]) -> list[Array]:

@@ -225,17 +225,10 @@ def _factors(
 @lru_cache(4096)
 def _factors_of_all(
     alpha: tuple[float, ...], sigma: tuple[float, ...], eta: float, variant: Variant, reach: float
-) -> tuple[float, list[float], float]:
+) -> tuple[float, tuple[float, ...], float]:
     """`_factors` where all rows share their times; every batch of a grid takes the same steps, so they are kept."""
     keep, weights, std = _factors(np.array(alpha), np.array(sigma), eta, variant, reach)
-    return float(keep), [float(weight) for weight in weights], float(std)
-
-
-def half_log_snr(process: Gaussian, x: Tensor, t: Tensor) -> Array:
-    """``lambda = log(alpha / sigma)`` at a time of a state."""
-    alpha, sigma = process.scales(x, t)
-    with np.errstate(divide="ignore"):
-        return (np.log(alpha) - np.log(sigma))[0]
+    return float(keep), tuple(float(weight) for weight in weights), float(std)
 
 
 def lean(value: Array) -> float | Array:
