@@ -94,8 +94,8 @@ SOLVERS: dict[str, tuple[Any, Peer | None]] = {
 
 def forget() -> None:
     """Make our next run the first one on its grid, which computes the coefficients of its steps."""
-    exponential._factors_of_all.cache_clear()
-    deis._weights_of_all.cache_clear()
+    exponential._shared_factors.cache_clear()
+    deis._shared_weights.cache_clear()
 
 
 def calls_of(solver: Any, steps: int) -> int:

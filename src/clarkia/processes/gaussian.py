@@ -30,7 +30,7 @@ class Gaussian(ABC):
     of a time ``(n,)`` are ``(n, columns)``. Coefficients are computed in the time's dtype, applied in the state's.
     """
 
-    _table: Mapping[float | None, tuple[Array, Array]] | None = None
+    _table: Mapping[float | None, tuple[float, float]] | None = None
 
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
@@ -67,26 +67,34 @@ class Gaussian(ABC):
 
     def scales(self, x: Tensor, *times: Tensor) -> tuple[Array, Array]:
         """Alpha and sigma at several times of a state, float64 on the host; the first axis is the times."""
-        if self._table is not None:
-            rows = [self._table.get(_value_of_all(time)) for time in times]
-            if None not in rows:
-                alpha, sigma = zip(*rows, strict=True)  # type: ignore[arg-type]
-                return np.array(alpha), np.array(sigma)
+        known = self.shared_scales(*times)
+        if known is not None:
+            return tuple(np.array(scale).reshape(-1, *(1,) * x.ndim) for scale in known)  # type: ignore[return-value]
         with torch.no_grad():
             stacked = torch.stack(torch.broadcast_tensors(*(spread(time, x).double() for time in times)))
             alpha, sigma = torch.broadcast_tensors(self.alpha(stacked), self.sigma(stacked))
         return alpha.cpu().numpy(), sigma.cpu().numpy()
 
-    def tabulated(self, times: Tensor, x: Tensor) -> Self:
-        """A copy that knows its `scales` at some times by heart, so that a run evaluates its schedule once.
+    def shared_scales(self, *times: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """Alpha and sigma where they are one number a time for the whole state and known by heart, else None."""
+        if self._table is None:
+            return None
+        known = [self._table.get(_value_of_all(time)) for time in times]
+        return None if None in known else tuple(zip(*known, strict=True))  # type: ignore[arg-type, return-value]
+
+    def tabulated(self, times: Tensor) -> Self:
+        """A copy that knows its `shared_scales` at some times by heart, so that a run evaluates its schedule once.
 
         Args:
             times: Times ``(m,)`` that all rows will share.
-            x: A state, for its number of axes.
         """
+        with torch.no_grad():
+            alpha, sigma = (scale(times.double()) for scale in (self.alpha, self.sigma))
+        if alpha.ndim > 1 or sigma.ndim > 1:  # a schedule a column
+            return self
         process = copy.copy(self)
-        alpha, sigma = self.scales(x[:1], *times.unsqueeze(1))
-        object.__setattr__(process, "_table", dict(zip(times.tolist(), zip(alpha, sigma, strict=True), strict=True)))
+        table = dict(zip(times.tolist(), zip(alpha.tolist(), sigma.tolist(), strict=True), strict=True))
+        object.__setattr__(process, "_table", table)
         return process
 
     def corrupt(

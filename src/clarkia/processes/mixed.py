@@ -74,13 +74,13 @@ class Mixed:
             }
         )
 
-    def tabulated(self, times: Tensor, x: Mapping[str, Tensor]) -> Self:
+    def tabulated(self, times: Tensor) -> Self:
         """A copy whose Gaussian blocks know their scales at some times by heart; arguments as `Gaussian.tabulated`."""
         process = copy.copy(self)
         process.blocks = MappingProxyType(
             {
-                name: block.tabulated(times, part) if isinstance(block, Gaussian) else block
-                for name, block, part in self.each(x, "x")
+                name: block.tabulated(times) if isinstance(block, Gaussian) else block
+                for name, block in self.blocks.items()
             }
         )
         return process

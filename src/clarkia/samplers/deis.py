@@ -75,12 +75,13 @@ class DEIS(Staged):
 
     def _weights(self, process: Gaussian, x: Tensor, times: Sequence[Tensor]) -> Sequence[float | Array]:
         """Weights of the nodes' noise in ``x_s``; the times are those of the step, then the nodes'."""
-        alpha, sigma = process.scales(x, *times)
         if self.basis == "time":
-            return _time_weights(process, alpha, sigma, [spread(time, x).double().cpu().numpy() for time in times])
-        if alpha.size == len(alpha):
-            return _weights_of_all(tuple(alpha.ravel().tolist()), tuple(sigma.ravel().tolist()), self.basis)
-        return _weights(alpha, sigma, self.basis)
+            places = [spread(time, x).double().cpu().numpy() for time in times]
+            return _time_weights(process, *process.scales(x, *times), places)
+        known = process.shared_scales(*times)
+        return (
+            _weights(*process.scales(x, *times), self.basis) if known is None else _shared_weights(*known, self.basis)
+        )
 
 
 def _weights(alpha: Array, sigma: Array, basis: str) -> list[Array]:
@@ -97,7 +98,7 @@ def _weights(alpha: Array, sigma: Array, basis: str) -> list[Array]:
 
 
 @lru_cache(4096)
-def _weights_of_all(alpha: tuple[float, ...], sigma: tuple[float, ...], basis: str) -> tuple[float, ...]:
+def _shared_weights(alpha: tuple[float, ...], sigma: tuple[float, ...], basis: str) -> tuple[float, ...]:
     """`_weights` where all rows share their times, kept for the next batch of the same grid."""
     return tuple(float(weight) for weight in _weights(np.array(alpha), np.array(sigma), basis))
 

@@ -197,13 +197,13 @@ def exponential_step(
         variant: As `exponential_weights`.
         reach: As `exponential_weights`.
     """
-    alpha, sigma = process.scales(x, t, s, *(time for _, time in nodes))
-    if alpha.size == len(alpha) and not isinstance(eta, Tensor):
-        pair = tuple(alpha.ravel().tolist()), tuple(sigma.ravel().tolist())
-        keep, weights, std = _factors_of_all(*pair, eta, variant, reach)
+    times = (t, s, *(time for _, time in nodes))
+    known = None if isinstance(eta, Tensor) else process.shared_scales(*times)
+    if known is not None:
+        keep, weights, std = _shared_factors(*known, eta, variant, reach)  # type: ignore[arg-type]
     else:
         stochasticity = spread(eta, x, "eta").cpu().numpy() if isinstance(eta, Tensor) else eta
-        keep, weights, std = _factors(alpha, sigma, stochasticity, variant, reach)
+        keep, weights, std = _factors(*process.scales(x, *times), stochasticity, variant, reach)
     mean = factor(keep, x) * x
     for weight, (prediction, _) in zip(weights, nodes, strict=True):
         mean = plus(mean, weight, prediction)
@@ -223,7 +223,7 @@ def _factors(
 
 
 @lru_cache(4096)
-def _factors_of_all(
+def _shared_factors(
     alpha: tuple[float, ...], sigma: tuple[float, ...], eta: float, variant: Variant, reach: float
 ) -> tuple[float, tuple[float, ...], float]:
     """`_factors` where all rows share their times; every batch of a grid takes the same steps, so they are kept."""

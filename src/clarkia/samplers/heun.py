@@ -12,7 +12,7 @@ from torch import Tensor
 from clarkia.processes import Gaussian, spread
 from clarkia.processes.times import unspread
 from clarkia.random import Noise, randn
-from clarkia.samplers.exponential import Array, exponential_step, lean, plus
+from clarkia.samplers.exponential import Array, exponential_step, plus
 from clarkia.samplers.solver import Staged, Stages, require
 
 MAX_CHURN = math.sqrt(2) - 1
@@ -58,7 +58,7 @@ class Heun(Staged):
         if not bool((s > 0).any()):
             return x_s, None
         x0_hat_s = yield x_s, s
-        return plus(x_s, lean(_correction(process, x, t, s)), x0_hat_s - x0_hat), None
+        return plus(x_s, _correction(process, x, t, s), x0_hat_s - x0_hat), None
 
     def _churned(self, process: Gaussian, x: Tensor, t: Tensor, s: Tensor, generator: Noise) -> tuple[Tensor, Tensor]:
         start, end = spread(t, x), spread(s, x)
@@ -75,10 +75,12 @@ class Heun(Staged):
         return x, unspread(t_hat, x)
 
 
-def _correction(process: Gaussian, x: Tensor, t: Tensor, s: Tensor) -> Array:
+def _correction(process: Gaussian, x: Tensor, t: Tensor, s: Tensor) -> float | Array:
     """Weight of ``x0_hat(s) - x0_hat(t)``: ``alpha_s (kappa_t / kappa_s - 1) / 2``, half the change of the slope."""
-    (alpha_t, alpha_s), (sigma_t, sigma_s) = process.scales(x, t, s)
-    ahead = alpha_t * sigma_s
-    live = (ahead > 0) & (ahead < alpha_s * sigma_t)
-    ratio = sigma_t * alpha_s / np.where(live, ahead, 1.0)
-    return np.where(live, 0.5 * alpha_s * (ratio - 1), 0.0)
+    known = process.shared_scales(t, s)
+    (alpha_t, alpha_s), (sigma_t, sigma_s) = process.scales(x, t, s) if known is None else known
+    low, high = alpha_t * sigma_s, alpha_s * sigma_t
+    if known is not None:
+        return 0.5 * alpha_s * (high / low - 1) if 0 < low < high else 0.0
+    live = (low > 0) & (low < high)
+    return np.where(live, 0.5 * alpha_s * (high / np.where(live, low, 1.0) - 1), 0.0)

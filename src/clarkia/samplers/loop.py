@@ -88,7 +88,7 @@ def sample(
     grid = grid if own is None else own
     rows = _row_times(grid, x)
     if grid.ndim == 1 and isinstance(process, Gaussian | Mixed):
-        process = process.tabulated(grid.to(rows[0].device), x)  # type: ignore[arg-type]
+        process = process.tabulated(grid.to(rows[0].device))
     total = len(rows) - 1
     times_t = evidence.times(rows[0], x)
     for index, (t, s) in enumerate(pairwise(rows)):
