@@ -67,7 +67,7 @@ class Gaussian(ABC):
 
     def scales(self, x: Tensor, *times: Tensor) -> tuple[Array, Array]:
         """Alpha and sigma at several times of a state, float64 on the host; the first axis is the times."""
-        known = self.shared_scales(*times)
+        known = None if self._table is None else self.shared_scales(*times)
         if known is not None:
             return tuple(np.array(scale).reshape(-1, *(1,) * x.ndim) for scale in known)  # type: ignore[return-value]
         with torch.no_grad():
@@ -76,11 +76,17 @@ class Gaussian(ABC):
         return alpha.cpu().numpy(), sigma.cpu().numpy()
 
     def shared_scales(self, *times: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-        """Alpha and sigma where they are one number a time for the whole state and known by heart, else None."""
-        if self._table is None:
+        """Alpha and sigma at several times as plain numbers; None where they differ by row, element or column."""
+        values = [_value_of_all(time) for time in times]
+        if None in values:
             return None
-        known = [self._table.get(_value_of_all(time)) for time in times]
-        return None if None in known else tuple(zip(*known, strict=True))  # type: ignore[arg-type, return-value]
+        known = [] if self._table is None else [self._table.get(value) for value in values]
+        if known and None not in known:
+            return tuple(zip(*known, strict=True))  # type: ignore[arg-type, return-value]
+        with torch.no_grad():
+            t = torch.stack([time[0] for time in times]).double()
+            alpha, sigma = self.alpha(t), self.sigma(t)
+        return None if alpha.ndim > 1 or sigma.ndim > 1 else (tuple(alpha.tolist()), tuple(sigma.tolist()))
 
     def tabulated(self, times: Tensor) -> Self:
         """A copy that knows its `shared_scales` at some times by heart, so that a run evaluates its schedule once.
