@@ -8,6 +8,7 @@ TABDIFF = ("TabDiff: a Mixed-type Diffusion Model for Tabular Data Generation", 
 EDM = ("Elucidating the Design Space of Diffusion-Based Generative Models", 2022)
 DPM_SOLVER_PP = ("DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models", 2022)
 DDIM = ("Denoising Diffusion Implicit Models", 2021)
+NCSN = ("Generative Modeling by Estimating Gradients of the Data Distribution", 2019)
 SCORE_SDE = ("Score-Based Generative Modeling through Stochastic Differential Equations", 2021)
 RECTIFIED_FLOW = ("Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified Flow", 2022)
 MDLM = ("Simple and Effective Masked Diffusion Language Models", 2024)
@@ -120,6 +121,10 @@ METHODS = (
            "tests/exact/test_exponential_weights.py::test_a_stochastic_step_is_a_kernel"),
     Method(*DEIS, "solver", "clarkia.samplers.DEIS",
            "tests/exact/test_solver_order.py::test_convergence_order", "benchmarks/results/solvers.md"),
+    Method(*SCORE_SDE, "solver", "clarkia.samplers.PredictorCorrector",
+           "tests/exact/test_langevin.py::test_a_correction_follows_the_gradient_of_the_noisy_density"),
+    Method(*NCSN, "solver", "clarkia.samplers.AnnealedLangevin",
+           "tests/exact/test_langevin.py::test_the_stationary_variance_of_a_normal"),
     Method(*ALIGN, "grid", "clarkia.samplers.optimal_times",
            "tests/exact/test_grids.py::test_the_optimum_is_brute_force_over_the_bound"),
     Method(*SCORE_SDE, "process", "clarkia.processes.SubVariancePreserving",

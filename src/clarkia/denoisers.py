@@ -6,6 +6,7 @@ the clean data: ``x0_hat`` of a Gaussian block, normalised log-probabilities ``(
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -187,8 +188,8 @@ def _check_block(prediction: Any, x: Tensor, t: Tensor, process: Gaussian | Disc
     if not isinstance(prediction, Tensor) or tuple(prediction.shape) != expected:
         found = tuple(prediction.shape) if isinstance(prediction, Tensor) else type(prediction).__name__
         raise ValueError(f"denoiser: expected {where} of shape {expected}, found {found}.")
-    total = _distinct(prediction.detach()).sum()  # one pass: a NaN anywhere makes the sum NaN
-    if bool(total.isnan() if isinstance(process, Discrete) else ~total.isfinite()):
+    total = _distinct(prediction.detach()).sum().item()  # one pass: a NaN anywhere makes the sum NaN
+    if math.isnan(total) or (not isinstance(process, Discrete) and math.isinf(total)):
         bad = prediction.isnan() if isinstance(process, Discrete) else ~prediction.isfinite()
         rows = bad.reshape(len(x), -1).any(1).nonzero().flatten()
         if len(rows):

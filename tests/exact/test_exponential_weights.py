@@ -24,7 +24,7 @@ from clarkia.samplers import (
     UniPC,
     exponential_weights,
 )
-from clarkia.samplers.exponential import exponential_moments
+from clarkia.samplers.exponential import REACH, exponential_moments
 
 MIXTURE = GaussianMixture([0.3, 0.5, 0.2], [[-1.5, 0.5], [1.0, 1.0], [0.3, -1.2]], [0.09, 0.16, 0.25])
 
@@ -210,7 +210,7 @@ def test_a_stochastic_step_is_a_kernel():
     [
         (lambda: DPMSolverPP(order=4), "order: expected 1, 2 or 3, found 4"),
         (lambda: DPMSolverPP(stochasticity=-1), "stochasticity"),
-        (lambda: DPMSolverPP(variant="x"), "variant: expected None, 'midpoint' or 'published', found 'x'"),
+        (lambda: DPMSolverPP(variant="x"), "variant: expected None, 'exact' or 'published', found 'x'"),
         (lambda: DPMSolverPPSinglestep(order=1), "order"),
         (lambda: UniPC(order=5), "order"),
         (lambda: DDIM(eta=1.5), "eta: expected a number from 0 to 1, found 1.5"),
@@ -224,3 +224,17 @@ def test_a_stochastic_step_is_a_kernel():
 def test_bad_settings_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_three_nodes_are_used_as_far_as_they_reach():
+    """Even steps in lambda: the sum of absolute shares is 1 + 4 m1 + 2 m2, which passes 4.5 at a step of 1.715."""
+    for h, used in ((0.01, 3), (1.0, 3), (1.71, 3), (1.72, 2), (5.0, 2)):
+        nodes = [0.0, -h, -2 * h]
+        weights = exponential_weights(nodes, 0.0, h, 0.0, "midpoint", REACH)[1]
+        expected = exponential_weights(nodes[:used], 0.0, h, 0.0, "midpoint")[1]
+        np.testing.assert_allclose(weights, [*expected, 0.0][:3], rtol=0, atol=0)
+    h = np.array([1.0, 2.0])
+    together = exponential_weights([0 * h, -h, -2 * h], 0 * h, h, 0.0, "midpoint", REACH)[1]
+    for index, step in enumerate((1.0, 2.0)):
+        alone = exponential_weights([0.0, -step, -2 * step], 0.0, step, 0.0, "midpoint", REACH)[1]
+        np.testing.assert_allclose([weight[index] for weight in together], alone, rtol=1e-14)

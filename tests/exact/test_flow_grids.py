@@ -31,7 +31,7 @@ def test_the_errors_of_all_steps_of_a_normal(process):
     size = float(xi.square().mean().sqrt())
     lam = (-kappa.log()).tolist()
     for i, j, k in combinations(range(nodes), 3):
-        (current, before) = exponential_weights([lam[j], lam[i]], lam[j], lam[k])[1]
+        (current, before) = exponential_weights([lam[j], lam[i]], lam[j], lam[k], variant="midpoint")[1]
         reached = kappa[k] / kappa[j] * width[j] + variance * (float(current) / width[j] + float(before) / width[i])
         expected = float((reached - width[k]).abs() * width[-1] / width[k]) * size
         # the reference is a solver of third order on four times as many nodes
@@ -81,7 +81,7 @@ def test_an_optimal_grid_is_far_better_than_even_ones(solver):
     def error(times):
         return float((walk(solver, times) - exact).square().sum(1).mean().sqrt())
 
-    for steps, share in ((8, 0.6), (10, 0.6), (15, 0.85)):
+    for steps, share in ((8, 0.75), (10, 0.75), (15, 0.85)):
         even = [
             grid(steps, process, kappa_min=least)
             for grid in (schedules.log_snr, schedules.karras)

@@ -249,7 +249,7 @@ def test_the_best_grid_helps_the_sampler_it_is_for_and_no_other(ring_costs):
         assert distance(ancestral, ring_costs.optimal(steps + 1)) < 0.8 * distance(
             ancestral, schedules.karras(steps + 1, VE)
         )
-    multistep = DPMSolverPP(variant="midpoint")
+    multistep = DPMSolverPP()
     for steps, factor in ((5, 1.7), (8, 3)):
         plain = distance(multistep, schedules.log_snr(steps + 1, VE))
         assert distance(multistep, ring_costs.optimal(steps + 1)) > factor * plain

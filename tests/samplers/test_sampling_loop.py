@@ -155,6 +155,26 @@ def test_rows_may_walk_their_own_grids():
         torch.testing.assert_close(both[1:], second, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("solver", [Euler(), Heun(), DPMSolverPP(3)], ids=["euler", "heun", "3m"])
+def test_a_run_evaluates_its_schedule_once(solver):
+    """Where all rows share their times; the process that was given knows nothing of it afterwards."""
+    asked = []
+
+    class Watched(VariancePreserving):
+        def sigma(self, t):
+            asked.append(t.numel())
+            return super().sigma(t)
+
+    process, plain = Watched(), VariancePreserving()
+    start = torch.randn(5, 2, generator=generator(4), dtype=torch.float64)
+    x = samplers.sample(MIXTURE.denoiser(plain), process, initial=start, solver=solver, num_steps=7)
+    assert asked == [8]
+    own = schedules.uniform(7).unsqueeze(1).repeat(1, 5)
+    same = samplers.sample(MIXTURE.denoiser(plain), plain, initial=start, solver=solver, times=own)
+    torch.testing.assert_close(x, same, rtol=1e-12, atol=1e-12)
+    assert process._table is None
+
+
 def test_a_run_may_start_and_stop_anywhere():
     process = Masked((3, 3, 3, 3))
     x_t = torch.tensor([[3, 0, 3, 3]]).expand(2000, 4)

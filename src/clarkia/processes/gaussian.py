@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Self, TypeAlias
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clarkia.processes.kernels import GaussianKernel
-from clarkia.processes.times import check_time, spread
+from clarkia.processes.times import check_step, check_time, spread
 from clarkia.random import Noise, randn
 
 KINDS = ("x0", "epsilon", "score", "velocity", "v")
 """What a network may predict of Gaussian corruption."""
+
+Array: TypeAlias = NDArray[np.float64]
 
 
 class Gaussian(ABC):
@@ -23,6 +29,8 @@ class Gaussian(ABC):
     Times are ``(n,)`` or the shape of the block. Where a schedule has one parameter a column, ``alpha`` and ``sigma``
     of a time ``(n,)`` are ``(n, columns)``. Coefficients are computed in the time's dtype, applied in the state's.
     """
+
+    _table: Mapping[float | None, tuple[float, float]] | None = None
 
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
@@ -56,6 +64,44 @@ class Gaussian(ABC):
         """Alpha and sigma, broadcastable against ``x`` and in its dtype."""
         t = spread(t, x)
         return self.alpha(t).to(x.dtype), self.sigma(t).to(x.dtype)
+
+    def scales(self, x: Tensor, *times: Tensor) -> tuple[Array, Array]:
+        """Alpha and sigma at several times of a state, float64 on the host; the first axis is the times."""
+        known = None if self._table is None else self.shared_scales(*times)
+        if known is not None:
+            return tuple(np.array(scale).reshape(-1, *(1,) * x.ndim) for scale in known)  # type: ignore[return-value]
+        with torch.no_grad():
+            stacked = torch.stack(torch.broadcast_tensors(*(spread(time, x).double() for time in times)))
+            alpha, sigma = torch.broadcast_tensors(self.alpha(stacked), self.sigma(stacked))
+        return alpha.cpu().numpy(), sigma.cpu().numpy()
+
+    def shared_scales(self, *times: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """Alpha and sigma at several times as plain numbers; None where they differ by row, element or column."""
+        values = [_value_of_all(time) for time in times]
+        if None in values:
+            return None
+        known = [] if self._table is None else [self._table.get(value) for value in values]
+        if known and None not in known:
+            return tuple(zip(*known, strict=True))  # type: ignore[arg-type, return-value]
+        with torch.no_grad():
+            t = torch.stack([time[0] for time in times]).double()
+            alpha, sigma = self.alpha(t), self.sigma(t)
+        return None if alpha.ndim > 1 or sigma.ndim > 1 else (tuple(alpha.tolist()), tuple(sigma.tolist()))
+
+    def tabulated(self, times: Tensor) -> Self:
+        """A copy that knows its `shared_scales` at some times by heart, so that a run evaluates its schedule once.
+
+        Args:
+            times: Times ``(m,)`` that all rows will share.
+        """
+        with torch.no_grad():
+            alpha, sigma = (scale(times.double()) for scale in (self.alpha, self.sigma))
+        if alpha.ndim > 1 or sigma.ndim > 1:  # a schedule a column
+            return self
+        process = copy.copy(self)
+        table = dict(zip(times.tolist(), zip(alpha.tolist(), sigma.tolist(), strict=True), strict=True))
+        object.__setattr__(process, "_table", table)
+        return process
 
     def corrupt(
         self, x0: Float[Tensor, "n ..."], t: Tensor | float, *, generator: Noise = None
@@ -221,9 +267,14 @@ class Gaussian(ABC):
         Returns:
             The kernel. Elements with s = t, in particular observed ones at t = 0, stay exactly as they are.
 
+        Raises:
+            ValueError: A time outside [0, 1] or of a wrong shape, or s above t.
+
         Source: Denoising Diffusion Implicit Models (2021); the family of reverse SDEs of DPM-Solver++ (2022).
         """
-        decay, weight, std = self.step_weights(spread(t, x_t), spread(s, x_t, "s"), eta=eta)
+        start, end = spread(t, x_t), spread(s, x_t, "s")
+        check_step(start, end)
+        decay, weight, std = self.step_weights(start, end, eta=eta)
         return GaussianKernel(decay.to(x_t.dtype) * x_t + weight.to(x_t.dtype) * prediction, std.to(x_t.dtype))
 
     def step_weights(self, t: Tensor, s: Tensor, *, eta: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
@@ -239,6 +290,11 @@ class Gaussian(ABC):
     def _derivatives(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         t = spread(t, x)
         return self.d_alpha(t).to(x.dtype), self.d_sigma(t).to(x.dtype)
+
+
+def _value_of_all(t: Tensor) -> float | None:
+    """The time that all rows share, None where each has its own."""
+    return t[0].item() if t.ndim == 1 and (t.stride(0) == 0 or len(t) == 1) else None
 
 
 def _check_signal(alpha: Tensor, name: str) -> None:

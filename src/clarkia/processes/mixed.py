@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -72,6 +73,17 @@ class Mixed:
                 for name, process, block in self.each(x_t, "x_t")
             }
         )
+
+    def tabulated(self, times: Tensor) -> Self:
+        """A copy whose Gaussian blocks know their scales at some times by heart; arguments as `Gaussian.tabulated`."""
+        process = copy.copy(self)
+        process.blocks = MappingProxyType(
+            {
+                name: block.tabulated(times) if isinstance(block, Gaussian) else block
+                for name, block in self.blocks.items()
+            }
+        )
+        return process
 
     def each(self, state: State | Mapping[str, Tensor], argument: str) -> Iterator[tuple[str, Any, Tensor]]:
         """Name, process and tensor of each block; raises ``ValueError`` where the blocks are not this process's."""

@@ -13,6 +13,7 @@ from clarkia.samplers.first_hitting import FirstHitting
 from clarkia.samplers.heun import Heun
 from clarkia.samplers.hooks import Hook, Progress, Step, Trace
 from clarkia.samplers.jumps import MixtureStep, Renoised, TauLeaping
+from clarkia.samplers.langevin import AnnealedLangevin, PredictorCorrector
 from clarkia.samplers.loop import default_solver, sample
 from clarkia.samplers.mixed import Mixed
 from clarkia.samplers.optimal_flows import optimal_flow_times
@@ -27,6 +28,7 @@ __all__ = [
     "DDPM",
     "DEIS",
     "Ancestral",
+    "AnnealedLangevin",
     "AnyOrder",
     "DPMSolverPP",
     "DPMSolverPPSinglestep",
@@ -37,6 +39,7 @@ __all__ = [
     "Mixed",
     "MixtureStep",
     "OutputCache",
+    "PredictorCorrector",
     "Progress",
     "ReMDM",
     "Renoised",

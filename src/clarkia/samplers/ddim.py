@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
+import numpy as np
 from torch import Tensor
 
-from clarkia.processes import Gaussian, GaussianKernel, spread
+from clarkia.processes import Gaussian, GaussianKernel
 from clarkia.random import Noise
-from clarkia.samplers.solver import Staged, Stages, require, settled
+from clarkia.samplers.exponential import exponential_step, factor, lean, plus, width
+from clarkia.samplers.solver import Staged, Stages, require
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,17 @@ class DDIM(Staged):
     ) -> Stages:
         """One evaluation."""
         x0_hat = yield x, t
-        start, end = spread(t, x), spread(s, x)
-        sigma_t, sigma_s, alpha_s = process.sigma(start), process.sigma(end), process.alpha(end)
-        std = self.eta * process.step_weights(start, end, eta=1.0)[2]
-        moving = end < start
+        if self.eta == 0:
+            return exponential_step(process, x, t, s, ((x0_hat, t),)).mean, None
+        (alpha_t, alpha_s), (sigma_t, sigma_s) = process.scales(x, t, s)
+        moving = alpha_t * sigma_s < alpha_s * sigma_t
+        rho = np.where(moving, alpha_t * sigma_s, 1.0) / np.where(moving, alpha_s * sigma_t, 1.0)
+        std = self.eta * sigma_s * np.sqrt(1 - rho**2)
         # Of x_t what is left is its noise: epsilon = (x_t - alpha_t x0_hat) / sigma_t.
-        keep = torch.where(moving, torch.sqrt(sigma_s**2 - std**2) / torch.where(moving, sigma_t, 1.0), 1.0)
-        weight = torch.where(moving, alpha_s - keep * process.alpha(start), 0.0)
-        mean = torch.addcmul(keep.to(x.dtype) * x, weight.to(x.dtype), x0_hat)
-        return settled(GaussianKernel(mean, std.to(x.dtype)), self.eta), None
+        keep = np.where(moving, np.sqrt(sigma_s**2 - std**2) / np.where(moving, sigma_t, 1.0), 1.0)
+        weight = np.where(moving, alpha_s - keep * alpha_t, 0.0)
+        mean = plus(factor(lean(keep), x) * x, lean(weight), x0_hat)
+        return GaussianKernel(mean, width(lean(std), x)), None
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,11 @@ class DDPM(Staged):
     ) -> Stages:
         """One evaluation."""
         x0_hat = yield x, t
-        kernel = process.kernel(x, x0_hat, t, s, eta=1.0)
+        kernel = exponential_step(process, x, t, s, ((x0_hat, t),), 1.0)
         if self.variance == "small":
             return kernel, None
-        start, end = spread(t, x), spread(s, x)
-        shrink = torch.where(end < start, process.alpha(start) / process.alpha(end), 1.0)
-        forward = (process.sigma(start) ** 2 - (shrink * process.sigma(end)) ** 2).clamp(min=0).sqrt()
-        return GaussianKernel(kernel.mean, torch.where(process.sigma(end) > 0, forward, 0.0).to(x.dtype)), None
+        (alpha_t, alpha_s), (sigma_t, sigma_s) = process.scales(x, t, s)
+        moving = alpha_t * sigma_s < alpha_s * sigma_t
+        forward = sigma_t**2 - (np.where(moving, alpha_t / alpha_s, 1.0) * sigma_s) ** 2
+        std = np.where(moving & (sigma_s > 0), np.sqrt(forward.clip(min=0)), 0.0)
+        return GaussianKernel(kernel.mean, width(lean(std), x)), None

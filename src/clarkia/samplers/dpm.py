@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from clarkia.processes import Gaussian, GaussianKernel, spread
 from clarkia.processes.times import unspread
 from clarkia.random import Noise
-from clarkia.samplers.exponential import Node, exponential_step, scales
+from clarkia.samplers.exponential import REACH, Node, exponential_step
 from clarkia.samplers.solver import Staged, Stages, require, settled
 
 
@@ -24,22 +25,24 @@ class DPMSolverPP(Staged):
         order: 1 (DDIM, or DDPM at stochasticity 1), 2 (2M) or 3 (3M). The first steps have the order that their history
             allows; a step to or from infinite lambda has order 1.
         stochasticity: 0 the probability-flow equation, 1 the reverse diffusion, any non-negative number.
-        variant: None integrates the interpolation exactly; ``"midpoint"`` is the usual shortcut of 2M;
-            ``"published"`` the usual 3M, whose last coefficient is half of what it should be, which makes it order 2.
+        variant: None does best in few steps: with two nodes the usual midpoint, with three the exact integral, in steps
+            too long for that (see `exponential.REACH`) two of them; ``"exact"`` integrates every interpolation exactly;
+            ``"published"`` is the usual 3M, whose last coefficient is half of what it should be, which makes it order
+            2.
 
     Source: DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models (2022).
     """
 
     order: int = 2
     stochasticity: float = 0.0
-    variant: Literal["midpoint", "published"] | None = None
+    variant: Literal["exact", "published"] | None = None
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 3):
             raise ValueError(f"order: expected 1, 2 or 3, found {self.order}.")
         check_stochasticity(self.stochasticity)
-        if self.variant not in (None, "midpoint", "published"):
-            raise ValueError(f"variant: expected None, 'midpoint' or 'published', found {self.variant!r}.")
+        if self.variant not in (None, "exact", "published"):
+            raise ValueError(f"variant: expected None, 'exact' or 'published', found {self.variant!r}.")
 
     def init(self, x: Tensor, process: Gaussian, generator: Noise = None) -> tuple[Node, ...]:
         """No history yet."""
@@ -52,7 +55,8 @@ class DPMSolverPP(Staged):
         """One evaluation."""
         x0_hat = yield x, t
         nodes = ((x0_hat, t), *carry)
-        kernel = exponential_step(process, x, t, s, nodes, self.stochasticity, self.variant)
+        how = ("midpoint", REACH) if self.variant is None else (self.variant, math.inf)
+        kernel = exponential_step(process, x, t, s, nodes, self.stochasticity, *how)
         return settled(kernel, self.stochasticity), nodes[: self.order - 1]
 
 
@@ -99,7 +103,7 @@ class DPMSolverPPSinglestep(Staged):
                 break
             place = exponential_step(process, x, t, inside, nodes).mean
             nodes = [current, ((yield place, inside), inside)]
-        end = exponential_step(process, x, t, below, nodes, variant=self.variant).mean
+        end = exponential_step(process, x, t, below, nodes, variant=self.variant or "exact").mean
         if self.stochasticity == 0:
             return end, None
         clean, lower = spread(s, x), spread(below, x)
@@ -129,7 +133,7 @@ def check_stochasticity(value: float) -> None:
 
 def _between(process: Gaussian, x: Tensor, t: Tensor, s: Tensor, fraction: float) -> Tensor | None:
     """The time at a fraction of a step in lambda; t itself where an end is at infinity, None if that is everywhere."""
-    alpha, sigma = scales(process, x, t, s)
+    alpha, sigma = process.scales(x, t, s)
     proper = (alpha[0] > 0) & (sigma[1] > 0) & (alpha[0] * sigma[1] < alpha[1] * sigma[0])
     if not proper.any():
         return None

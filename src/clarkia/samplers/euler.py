@@ -8,6 +8,7 @@ from torch import Tensor
 
 from clarkia.processes import Gaussian
 from clarkia.random import Noise
+from clarkia.samplers.exponential import exponential_step
 from clarkia.samplers.solver import Staged, Stages, require
 
 
@@ -30,4 +31,4 @@ class Euler(Staged):
     ) -> Stages:
         """One evaluation."""
         x0_hat = yield x, t
-        return process.kernel(x, x0_hat, t, s, eta=0.0).mean, None
+        return exponential_step(process, x, t, s, ((x0_hat, t),)).mean, None

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import combinations
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -27,11 +28,19 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from clarkia.processes import Gaussian, GaussianKernel, spread
+from clarkia.processes.gaussian import Array
 
-Array: TypeAlias = NDArray[np.float64]
+Variant: TypeAlias = Literal["exact", "midpoint", "bh1", "published"]
+"""How `exponential_weights` integrates; all but the first are shortcuts for one number of nodes, exact at any other."""
 
 Node: TypeAlias = tuple[Tensor, Tensor]
 """A prediction and its time."""
+
+REACH = 4.5
+"""How far the multistep solvers extrapolate by default: three even nodes up to steps of 1.7 in lambda.
+
+In the limit of small steps the sum is 11/3 for three nodes (Adams and Bashforth's weights): the order is not touched.
+"""
 
 _TERMS = np.arange(18)
 _FACTORIALS = np.array([math.factorial(j) for j in _TERMS], float)
@@ -42,7 +51,8 @@ def exponential_weights(
     start: ArrayLike,
     end: ArrayLike,
     eta: ArrayLike = 0.0,
-    variant: str | None = None,
+    variant: Variant = "exact",
+    reach: float = math.inf,
 ) -> tuple[Array, list[Array], Array]:
     """Factors of one step from ``lambda = start`` to ``end``: of the state, of each prediction, of the noise.
 
@@ -53,9 +63,11 @@ def exponential_weights(
         start: Lambda of the state, minus infinity where alpha is 0.
         end: Lambda to go to, infinity where sigma is 0; elements with ``end <= start`` do not move.
         eta: Stochasticity: 0 the probability-flow equation, 1 the reverse diffusion, any non-negative number.
-        variant: None integrates exactly. Published shortcuts: ``"midpoint"`` (with two nodes, the mean of u taken for
-            1/2), ``"bh1"`` (with two nodes, its integral taken for c/2), ``"published"`` (with three nodes, half the
-            second moment, which is of order 2 only).
+        variant: ``"exact"``, or a shortcut: ``"midpoint"`` (with two nodes, the mean of u taken for 1/2, which
+            extrapolates less over a long step), ``"bh1"`` (with two nodes, its integral taken for c/2), ``"published"``
+            (with three nodes, half the second moment, which is of order 2 only).
+        reach: Largest sum of absolute weights, relative to their sum, with which predictions may be extrapolated;
+            beyond it the last nodes are left out, down to two.
 
     Returns:
         ``decay``, a weight a node, and ``noise``. A node at infinite lambda has no weight unless no other is left.
@@ -72,20 +84,33 @@ def exponential_weights(
         return decay, [total], noise
     proper = moving & np.isfinite(h)
     places = step_places(nodes, start, np.where(proper, h, 1.0), proper)
-    moments = exponential_moments(np.where(proper, c, 1.0), len(nodes))
-    if variant == "published" and len(nodes) == 3:
-        moments[2] = 0.5 * moments[2]
-    elif variant == "midpoint" and len(nodes) == 2:
-        moments[1] = np.full_like(total, 0.5)
-    elif variant == "bh1" and len(nodes) == 2:
-        moments[1] = 0.5 * c / np.where(proper, total, 1.0)
-    shares = interpolation_shares(places, moments)
+    shares = _shares(places, np.where(proper, c, 1.0), variant, reach)
     if not proper.all():
         # Where an end of the step is at infinity, the cleanest prediction that is not there stands for all.
         lambdas = np.stack(np.broadcast_arrays(*nodes, start)[:-1])
         alone = np.where(np.isfinite(lambdas), lambdas, -np.inf).argmax(0)
         shares = [np.where(proper, share, alone == j) for j, share in enumerate(shares)]
     return decay, [total * share for share in shares], noise
+
+
+def _shares(places: Sequence[Array], c: Array, variant: Variant, reach: float) -> list[Array]:
+    """The integrals of the nodes' Lagrange polynomials over the step, as far as they may be extrapolated."""
+    count = len(places)
+    moments = exponential_moments(c, count)
+    if variant == "published" and count == 3:
+        moments[2] = 0.5 * moments[2]
+    elif variant == "midpoint" and count == 2:
+        moments[1] = np.full_like(moments[1], 0.5)
+    elif variant == "bh1" and count == 2:
+        moments[1] = 0.5 * c / -np.expm1(-c)
+    shares = interpolation_shares(places, moments)
+    if count == 2 or reach == math.inf:
+        return shares
+    far = sum((np.abs(share) for share in shares), np.zeros(())) > reach
+    if not far.any():
+        return shares
+    fewer = [*_shares(places[:-1], c, variant, reach), np.zeros_like(shares[-1])]
+    return [np.where(far, little, share) for little, share in zip(fewer, shares, strict=True)]
 
 
 def step_places(nodes: Sequence[ArrayLike], start: Array, length: Array, proper: NDArray[np.bool_]) -> list[Array]:
@@ -157,7 +182,8 @@ def exponential_step(
     s: Tensor,
     nodes: Sequence[Node],
     eta: float | Tensor = 0.0,
-    variant: str | None = None,
+    variant: Variant = "exact",
+    reach: float = math.inf,
 ) -> GaussianKernel:
     """The law of ``x_s`` given ``x_t`` and predictions at several times, the current one first.
 
@@ -169,45 +195,64 @@ def exponential_step(
         nodes: Predictions with their times.
         eta: Stochasticity, one number or as a time ``(n,)`` or element-wise.
         variant: As `exponential_weights`.
+        reach: As `exponential_weights`.
     """
-    alpha, sigma = scales(process, x, t, s, *(time for _, time in nodes))
+    times = (t, s, *(time for _, time in nodes))
+    known = None if isinstance(eta, Tensor) else process.shared_scales(*times)
+    if known is not None:
+        keep, weights, std = _shared_factors(*known, eta, variant, reach)  # type: ignore[arg-type]
+    else:
+        stochasticity = spread(eta, x, "eta").cpu().numpy() if isinstance(eta, Tensor) else eta
+        keep, weights, std = _factors(*process.scales(x, *times), stochasticity, variant, reach)
+    mean = factor(keep, x) * x
+    for weight, (prediction, _) in zip(weights, nodes, strict=True):
+        mean = plus(mean, weight, prediction)
+    return GaussianKernel(mean, width(std, x))
+
+
+def _factors(
+    alpha: Array, sigma: Array, eta: ArrayLike, variant: Variant, reach: float
+) -> tuple[Array, list[Array], Array]:
+    """Factors of the state and of the predictions, and the noise, of a step between the first two of several scales."""
     with np.errstate(divide="ignore"):
         start, end, *places = np.log(alpha) - np.log(sigma)
-    stochasticity = spread(eta, x, "eta").cpu().numpy() if isinstance(eta, Tensor) else eta
-    decay, weights, noise = exponential_weights(places, start, end, stochasticity, variant)
+    decay, weights, noise = exponential_weights(places, start, end, eta, variant, reach)
     moving = end > start
     shrink = np.where(moving, sigma[1] / np.where(moving, sigma[0], 1.0), 1.0)
-    mean = factor(shrink * decay, x) * x
-    for weight, (prediction, _) in zip(weights, nodes, strict=True):
-        mean = plus(mean, alpha[1] * weight, prediction)
-    return GaussianKernel(mean, torch.as_tensor(sigma[1] * noise).to(x))
+    return shrink * decay, [alpha[1] * weight for weight in weights], sigma[1] * noise
 
 
-def scales(process: Gaussian, x: Tensor, *times: Tensor) -> tuple[Array, Array]:
-    """Alpha and sigma at several times of a state, float64 arrays whose first axis is the times."""
-    stacked = torch.stack(torch.broadcast_tensors(*(spread(time, x).double() for time in times)))
-    with torch.no_grad():
-        pair = torch.broadcast_tensors(process.alpha(stacked), process.sigma(stacked))
-    return pair[0].cpu().numpy(), pair[1].cpu().numpy()
+@lru_cache(4096)
+def _shared_factors(
+    alpha: tuple[float, ...], sigma: tuple[float, ...], eta: float, variant: Variant, reach: float
+) -> tuple[float, tuple[float, ...], float]:
+    """`_factors` where all rows share their times; every batch of a grid takes the same steps, so they are kept."""
+    keep, weights, std = _factors(np.array(alpha), np.array(sigma), eta, variant, reach)
+    return float(keep), tuple(float(weight) for weight in weights), float(std)
 
 
-def half_log_snr(process: Gaussian, x: Tensor, t: Tensor) -> Array:
-    """``lambda = log(alpha / sigma)`` at a time of a state."""
-    alpha, sigma = scales(process, x, t)
-    with np.errstate(divide="ignore"):
-        return (np.log(alpha) - np.log(sigma))[0]
+def lean(value: Array) -> float | Array:
+    """One number for all rows as a float."""
+    return value.item() if value.size == 1 else value
 
 
-def factor(value: Array, x: Tensor) -> Tensor | float:
+def factor(value: float | Array, x: Tensor) -> Tensor | float:
     """A coefficient in the form that multiplies a state fastest."""
-    return float(value.flat[0]) if value.size == 1 else torch.as_tensor(value).to(x)
+    return value if isinstance(value, float) else torch.as_tensor(value).to(x)
 
 
-def plus(x: Tensor, weight: Array, other: Tensor) -> Tensor:
+def plus(x: Tensor, weight: float | Array, other: Tensor) -> Tensor:
     """``x + weight other``."""
-    if weight.size == 1:
-        return torch.add(x, other, alpha=float(weight.flat[0]))
+    if isinstance(weight, float):
+        return torch.add(x, other, alpha=weight)
     return torch.addcmul(x, torch.as_tensor(weight).to(x), other)
+
+
+def width(value: float | Array, x: Tensor) -> Tensor:
+    """A standard deviation as a tensor that broadcasts against a state."""
+    if isinstance(value, float):
+        return torch.full((1,) * x.ndim, value, dtype=x.dtype, device=x.device)
+    return torch.as_tensor(value).to(x)
 
 
 def _times_line(polynomial: list[Array], constant: Array, slope: Array) -> list[Array]:

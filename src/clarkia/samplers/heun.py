@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from clarkia.processes import Gaussian, spread
 from clarkia.processes.times import unspread
 from clarkia.random import Noise, randn
+from clarkia.samplers.exponential import Array, exponential_step, plus
 from clarkia.samplers.solver import Staged, Stages, require
 
 MAX_CHURN = math.sqrt(2) - 1
@@ -52,11 +54,11 @@ class Heun(Staged):
         if self.churn > 0:
             x, t = self._churned(process, x, t, s, generator)
         x0_hat = yield x, t
-        x_s = process.kernel(x, x0_hat, t, s, eta=0.0).mean
+        x_s = exponential_step(process, x, t, s, ((x0_hat, t),)).mean
         if not bool((s > 0).any()):
             return x_s, None
         x0_hat_s = yield x_s, s
-        return x_s + _correction(process, spread(t, x), spread(s, x)).to(x.dtype) * (x0_hat_s - x0_hat), None
+        return plus(x_s, _correction(process, x, t, s), x0_hat_s - x0_hat), None
 
     def _churned(self, process: Gaussian, x: Tensor, t: Tensor, s: Tensor, generator: Noise) -> tuple[Tensor, Tensor]:
         start, end = spread(t, x), spread(s, x)
@@ -73,9 +75,12 @@ class Heun(Staged):
         return x, unspread(t_hat, x)
 
 
-def _correction(process: Gaussian, t: Tensor, s: Tensor) -> Tensor:
+def _correction(process: Gaussian, x: Tensor, t: Tensor, s: Tensor) -> float | Array:
     """Weight of ``x0_hat(s) - x0_hat(t)``: ``alpha_s (kappa_t / kappa_s - 1) / 2``, half the change of the slope."""
-    alpha_t, sigma_t, alpha_s, sigma_s = process.alpha(t), process.sigma(t), process.alpha(s), process.sigma(s)
-    live = (sigma_s > 0) & (alpha_t > 0) & (s < t)
-    ratio = sigma_t * alpha_s / torch.where(live, sigma_s * alpha_t, 1.0)
-    return torch.where(live, 0.5 * alpha_s * (ratio - 1), 0.0)
+    known = process.shared_scales(t, s)
+    (alpha_t, alpha_s), (sigma_t, sigma_s) = process.scales(x, t, s) if known is None else known
+    low, high = alpha_t * sigma_s, alpha_s * sigma_t
+    if known is not None:
+        return 0.5 * alpha_s * (high / low - 1) if 0 < low < high else 0.0
+    live = (low > 0) & (low < high)
+    return np.where(live, 0.5 * alpha_s * (high / np.where(live, low, 1.0) - 1), 0.0)

@@ -26,6 +26,8 @@ def on_live_rows(denoiser: Denoiser, x: State, t: Time, *condition: Any) -> Any:
     Returns:
         The prediction of all rows; finished ones are ``x`` itself, one-hot where it holds classes.
     """
+    if all(time.ndim == 1 and time.stride(0) == 0 for time in _times(t)):
+        return denoiser(x, t, *condition)  # all rows are at one time
     live = _live(t)
     if bool(live.all()) or not bool(live.any()) or not splits(*condition):
         return denoiser(x, t, *condition)
@@ -59,7 +61,7 @@ def certain(x: Tensor, like: Tensor) -> Tensor:
 
 
 def _live(t: Time) -> Tensor:
-    """Which rows have an element at t > 0, bool ``(n,)``, or ``(1,)`` where all rows share their times."""
+    """Which rows have an element at t > 0, bool ``(n,)``."""
     live = [(shared(time) > 0).flatten(1).any(1) if time.ndim > 1 else shared(time) > 0 for time in _times(t)]
     return torch.stack(torch.broadcast_tensors(*live)).any(0)
 

@@ -85,7 +85,10 @@ def sample(
     x = evidence.hold(x)
     carry = solver.init(x, process, generator)
     own = own_grid(solver, x, process, carry, given=num_steps is not None or times is not None)
-    rows = _row_times(grid if own is None else own, x)
+    grid = grid if own is None else own
+    rows = _row_times(grid, x)
+    if grid.ndim == 1 and isinstance(process, Gaussian | Mixed):
+        process = process.tabulated(grid.to(rows[0].device))
     total = len(rows) - 1
     times_t = evidence.times(rows[0], x)
     for index, (t, s) in enumerate(pairwise(rows)):

@@ -5,11 +5,11 @@ before it, is
 
     y_k' = (kappa_k / kappa_j) y_j + w_j D_j + w_i D_i,
 
-its weights those of `exponential_weights`. On exact trajectories of the probability-flow equation its error ``y_k' -
-y_k`` is known for every triple of nodes from inner products of states and predictions. An error made at k reaches the
-data shrunk about as the whole law shrinks on the way, by ``sd(y_0) / sd(y_k)``; the sum of the shrunk errors, and of
-what the last step to 0 misses, bounds the error of the sample. The grid of least sum is a shortest path over pairs of
-nodes, and where to stop before 0 comes out of it too.
+its weights the midpoint's. On exact trajectories of the probability-flow equation its error ``y_k' - y_k`` is known for
+every triple of nodes from inner products of states and predictions. An error made at k reaches the data shrunk about as
+the whole law shrinks on the way, by ``sd(y_0) / sd(y_k)``; the sum of the shrunk errors, and of what the last step to 0
+misses, bounds the error of the sample. The grid of least sum is a shortest path over pairs of nodes, and where to stop
+before 0 comes out of it too.
 """
 
 from __future__ import annotations
@@ -195,7 +195,8 @@ def _errors(y: Tensor, clean: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor, Te
     def error(i: Tensor | None, j: Tensor, k: Tensor) -> Tensor:
         """Of a step from j to k: ``kappa_k (eps_j - eps_k) + a D_j + b D_i - D_k`` with ``a + b = 1``."""
         nodes = [lam[j]] if i is None else [lam[j], lam[i]]
-        weights = [torch.from_numpy(weight) for weight in exponential_weights(nodes, lam[j], lam[k])[1]]
+        shares = exponential_weights(nodes, lam[j], lam[k], variant="midpoint")[1]
+        weights = [torch.from_numpy(share) for share in shares]
         a = kappa[k] / kappa[j] + weights[0]
         total = kappa[k] ** 2 * turned[j, k] + a * apart[j, k]
         total = total + 2 * kappa[k] * (a * (cross[j, j] - cross[k, j]) - cross[j, k] + cross[k, k])

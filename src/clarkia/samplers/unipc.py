@@ -6,14 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from clarkia.processes import Gaussian, GaussianKernel, spread
+from clarkia.processes import Gaussian, GaussianKernel
 from clarkia.processes.times import unspread
 from clarkia.random import Noise
 from clarkia.samplers.dpm import check_stochasticity
-from clarkia.samplers.exponential import Node, exponential_step
+from clarkia.samplers.exponential import REACH, Node, Variant, exponential_step, lean
 from clarkia.samplers.solver import Staged, Stages, require, settled
 
 Carry: TypeAlias = tuple[Tensor, Tensor, Tensor, float | Tensor, tuple[Node, ...]] | None
@@ -31,22 +32,23 @@ class UniPC(Staged):
     Args:
         order: Nodes of the predictor, 1 to 4; the corrector has one more and the method that order.
         stochasticity: 0 the probability-flow equation, 1 the reverse diffusion, any non-negative number.
-        variant: None integrates every interpolation exactly; ``"bh1"`` and ``"bh2"`` are the published shortcuts where
-            there are two nodes.
+        variant: None takes the published shortcut ("bh2") where two nodes are known and leaves nodes out of a predictor
+            that would extrapolate too far (see `exponential.REACH`), both closer in few steps; ``"bh2"`` and ``"bh1"``
+            are the published shortcuts alone; ``"exact"`` integrates every interpolation exactly.
 
     Source: UniPC: A Unified Predictor-Corrector Framework for Fast Sampling of Diffusion Models (2023).
     """
 
     order: int = 2
     stochasticity: float = 0.0
-    variant: Literal["bh1", "bh2"] | None = None
+    variant: Literal["bh2", "bh1", "exact"] | None = None
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 3, 4):
             raise ValueError(f"order: expected 1 to 4, found {self.order}.")
         check_stochasticity(self.stochasticity)
-        if self.variant not in (None, "bh1", "bh2"):
-            raise ValueError(f"variant: expected None, 'bh1' or 'bh2', found {self.variant!r}.")
+        if self.variant not in (None, "bh2", "bh1", "exact"):
+            raise ValueError(f"variant: expected None, 'bh2', 'bh1' or 'exact', found {self.variant!r}.")
 
     def init(self, x: Tensor, process: Gaussian, generator: Noise = None) -> Carry:
         """No step before."""
@@ -57,8 +59,9 @@ class UniPC(Staged):
     ) -> Stages:
         """One evaluation, which corrects the step before and predicts this one."""
         x0_hat = yield x, t
-        variant = "midpoint" if self.variant == "bh2" else self.variant
-        return _predict(process, x, t, s, carry, x0_hat, (self.order, self.order), self.stochasticity, variant)
+        reach = REACH if self.variant is None else math.inf
+        variant = "midpoint" if self.variant in (None, "bh2") else self.variant
+        return _predict(process, x, t, s, carry, x0_hat, (self.order, self.order), self.stochasticity, variant, reach)
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,12 @@ class SASolver(Staged):
     ) -> Stages:
         """One evaluation, which corrects the step before and predicts this one."""
         x0_hat = yield x, t
-        kappa = process.kappa(spread(t, x).double())
-        inside = (kappa >= self.noisy[0]) & (kappa <= self.noisy[1])
-        eta = unspread(torch.where(inside, self.tau**2, 0.0), x)
-        return _predict(process, x, t, s, carry, x0_hat, (self.predictor_order, self.corrector_order - 1), eta, None)
+        alpha, sigma = process.scales(x, t)
+        inside = (sigma >= self.noisy[0] * alpha) & (sigma <= self.noisy[1] * alpha)
+        strength = np.where(inside, self.tau**2, 0.0)[0]
+        eta = lean(strength)
+        eta = eta if isinstance(eta, float) else unspread(torch.as_tensor(eta, device=x.device), x)
+        return _predict(process, x, t, s, carry, x0_hat, (self.predictor_order, self.corrector_order - 1), eta)
 
 
 def _predict(
@@ -112,7 +117,8 @@ def _predict(
     x0_hat: Tensor,
     orders: tuple[int, int],
     eta: float | Tensor,
-    variant: str | None,
+    variant: Variant = "exact",
+    reach: float = math.inf,
 ) -> tuple[Tensor | GaussianKernel, Carry]:
     """Correct the state at t with the prediction there, then predict the state at s.
 
@@ -126,6 +132,7 @@ def _predict(
         orders: Nodes of the predictor, and nodes of the corrector beside the new one.
         eta: Stochasticity of this step, a number or times' shape.
         variant: As `exponential_weights`.
+        reach: As `exponential_weights`, of the predictor.
     """
     nodes: tuple[Node, ...] = ((x0_hat, t),)
     if carry is not None:
@@ -134,5 +141,5 @@ def _predict(
         corrected = exponential_step(process, before, t_before, t, known, eta_before, variant)
         x = corrected.mean + (x - predicted)  # the same noise as was drawn for the prediction
         nodes = ((x0_hat, t), *history)
-    kernel = exponential_step(process, x, t, s, nodes[: orders[0]], eta, variant)
+    kernel = exponential_step(process, x, t, s, nodes[: orders[0]], eta, variant, reach)
     return settled(kernel, eta), (x, t, kernel.mean, eta, nodes[: max(orders)])
