@@ -334,7 +334,11 @@ def main() -> None:
         head, lines = PARTS[name]()
         rows = [f"| {' | '.join(str(cell) for cell in line)} |" for line in lines]
         text = "\n".join([f"| {head} |", "|" + "---|" * (head.count("|") + 1), *rows])
-        tables[name] = {"about": inspect.cleandoc(PARTS[name].__doc__ or ""), "table": text, "seconds": round(time.perf_counter() - start, 1)}
+        tables[name] = {
+            "about": inspect.cleandoc(PARTS[name].__doc__ or ""),
+            "table": text,
+            "seconds": round(time.perf_counter() - start, 1),
+        }
         print(text, tables[name]["seconds"], sep="\n", flush=True)
     file.write_text(json.dumps(tables, indent=1) + "\n")
     machine = f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"

@@ -62,6 +62,7 @@ def character_ngrams(columns: int = NGRAM_COLUMNS) -> Extractor:
         from sklearn.feature_extraction.text import HashingVectorizer
 
         hashed = HashingVectorizer(analyzer="char_wb", ngram_range=(2, 4), n_features=columns, norm="l2")
-        return torch.from_numpy(hashed.transform(batch).toarray())
+        counts: Any = hashed.transform(batch)
+        return torch.from_numpy(counts.toarray())
 
     return Extractor(function, f"character-ngrams-{columns}", f"character-ngrams-2-4-{columns}")

@@ -25,7 +25,7 @@ def nearest_features(queries: Any, points: Any) -> Int64[Tensor, " n"]:
     return k_nearest(queries, points, 1)[1][:, 0]
 
 
-def stack_maps(maps: Sequence[Float[Tensor, "n c h w"]], size: tuple[int, int]) -> Float64[Tensor, "n d h w"]:
+def stack_maps(maps: Sequence[Tensor], size: tuple[int, int]) -> Float64[Tensor, "n d h w"]:
     """Feature maps of several layers, brought to one size (bilinear) and stacked along the channels.
 
     Args:

@@ -55,7 +55,10 @@ def rate_task_curve(
 
 
 def average_saving(
-    rates: Sequence[float], qualities: Sequence[float], other_rates: Sequence[float], other_qualities: Sequence[float]
+    rates: Sequence[float] | np.ndarray,
+    qualities: Sequence[float] | np.ndarray,
+    other_rates: Sequence[float] | np.ndarray,
+    other_qualities: Sequence[float] | np.ndarray,
 ) -> float:
     """Bits that one curve saves over another at equal quality, as a mean over the qualities that both reach.
 

@@ -1,8 +1,6 @@
-"""The registry of methods: which paper, which public name, which test proves it, which figure shows it."""
+"""The methods that fit and sample: processes, schedules, networks, objectives, solvers, oracles, likelihoods."""
 
-from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
+from clarkia.cite.method import Method
 
 TABDIFF = ("TabDiff: a Mixed-type Diffusion Model for Tabular Data Generation", 2024)
 EDM = ("Elucidating the Design Space of Diffusion-Based Generative Models", 2022)
@@ -40,33 +38,7 @@ SINGULAR = (
 VDM = ("Variational Diffusion Models", 2021)
 ANY_SUBSET = ("All-in-one Simulation-based Inference", 2024)
 
-
-@dataclass(frozen=True)
-class Method:
-    """One published idea and where it lives.
-
-    Attributes:
-        title: of the paper.
-        year: in which it first appeared.
-        kind: what the idea is here: process, schedule, network, denoiser, objective, solver, grid, guidance,
-            conditioning, likelihood, diagnostic, oracle.
-        public_name: the dotted name that implements it.
-        proof: the test that proves it, as file::function.
-        figure: the recorded benchmark that shows its claim, or an empty string.
-    """
-
-    title: str
-    year: int
-    kind: str
-    public_name: str
-    proof: str
-    figure: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.title} ({self.year})"
-
-
-METHODS = (
+ENGINE = (
     Method(*TABDIFF, "estimator", "clarkia.TableModel",
            "tests/models/test_table.py::test_samples_look_like_the_table_they_come_from",
            "benchmarks/results/tables-adult.md"),
@@ -176,51 +148,3 @@ METHODS = (
     Method(*SINGULAR, "diagnostic", "clarkia.measures.singularity_report",
            "tests/exact/test_fields_singular.py::test_the_fitted_noise_of_rows_on_a_plane"),
 )  # fmt: skip
-
-
-def methods() -> tuple[Method, ...]:
-    """All the methods of the library, each with its paper, its proof and its figure."""
-    return METHODS
-
-
-def cite(obj: Any) -> tuple[Method, ...]:
-    """The methods behind an object.
-
-    Args:
-        obj: a class or function of the library, an instance of one of its classes, or the dotted name of one.
-
-    Returns:
-        Its entries in the registry, none if it implements no published method; `str` of one is its title and year.
-    """
-    if isinstance(obj, str):
-        return tuple(method for method in METHODS if method.public_name == obj)
-    candidates = (obj, type(obj))
-    names = {getattr(candidate, "__name__", None) for candidate in candidates}
-    near = [method for method in METHODS if method.public_name.rpartition(".")[2] in names]
-    return tuple(method for method in near if any(resolve(method.public_name) is one for one in candidates))
-
-
-def resolve(public_name: str) -> Any:
-    """The object that a dotted name stands for."""
-    module, _, name = public_name.rpartition(".")
-    return getattr(import_module(module), name)
-
-
-def page() -> str:
-    """The registry as a page of Markdown."""
-    lines = [
-        "# Methods",
-        "",
-        "Every published method in clarkia, the name that implements it, the test that proves it and, where there is",
-        "one, the recorded benchmark that shows its claim. This page is written by `make docs` from the registry in",
-        "`src/clarkia/cite.py`; `clarkia methods` prints the same table.",
-        "",
-        "| Paper | Year | Kind | Name | Proof | Figure |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for method in METHODS:
-        proof = f"[{method.proof.partition('::')[2]}](../{method.proof.partition('::')[0]})"
-        figure = f"[{method.figure.rpartition('/')[2]}](../{method.figure})" if method.figure else ""
-        cells = (method.title, str(method.year), method.kind, f"`{method.public_name}`", proof, figure)
-        lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
-    return "\n".join(lines) + "\n"
