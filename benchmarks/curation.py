@@ -308,8 +308,8 @@ def predictive() -> list[Row]:
 # ----------------------------------------------------------------------------------------------------- record
 
 PARTS = {
-    "select": select, "ring": ring, "digits": digits, "digits1": lambda: digits(1), "noncritical": noncritical, "sets": sets,
-    "predictive": predictive,
+    "select": select, "ring": ring, "digits": digits, "digits1": lambda: digits(1),
+    "noncritical": noncritical, "sets": sets, "predictive": predictive,
 }  # fmt: skip
 
 

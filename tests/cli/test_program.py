@@ -23,7 +23,7 @@ HEAVY = {"torch", "pandas", "pyarrow", "numpy", "scipy", "sklearn", "matplotlib"
 
 
 def test_the_verbs_are_those_promised():
-    assert VERBS == ["demo", "fit", "impute", "inspect", "methods", "report", "sample", "score"]
+    assert VERBS == ["compare", "demo", "fit", "impute", "inspect", "methods", "report", "sample", "score"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

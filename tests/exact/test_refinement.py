@@ -52,6 +52,8 @@ def test_activation_maps_by_hand():
     assert maps[0, 0, 0, 0] == 1
     assert maps[0, 0, 3, 3] == pytest.approx(0.25)
     assert maps[0, 0, 0, 3] == 0
+    faint = curation.cam(model, torch.cat([x[:1], 0.1 * x[:1]]), torch.tensor([0, 0]))
+    torch.testing.assert_close(faint[0], faint[1])  # each map is on its own scale
     # class 1 sees only negative evidence: nothing is critical
     assert torch.equal(maps[1], torch.zeros(1, 4, 4))
 

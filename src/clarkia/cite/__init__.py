@@ -3,13 +3,14 @@
 from importlib import import_module
 from typing import Any
 
+from clarkia.cite.curation import CURATION
 from clarkia.cite.engine import ENGINE
 from clarkia.cite.measures import MEASURES
 from clarkia.cite.method import Method
 
 __all__ = ["METHODS", "Method", "cite", "methods", "page", "resolve"]
 
-METHODS = ENGINE + MEASURES
+METHODS = ENGINE + MEASURES + CURATION
 
 
 def methods() -> tuple[Method, ...]:

@@ -2,372 +2,222 @@
 
 from clarkia.cite.method import Method
 
-HVCM = (
-    "Hierarchical Visual Categories Modeling: A Joint Representation Learning and Density Estimation Framework for "
-    "Out-of-Distribution Detection",
-    2023,
-)
-RESAD = ("Towards Class Agnostic Anomaly Detection via Residual Feature Learning", 2025)
-SHIFT = ("How Well Does GPT-4V(ision) Adapt to Distribution Shifts? A Preliminary Investigation", 2023)
-CURVE = (
-    "Accuracy on the Curve: On the Nonlinear Correlation of ML Performance Between Data Subpopulations",
-    2023,
-)
-CONDITIONAL_CS = (
-    "The Conditional Cauchy-Schwarz Divergence with Applications to Time-Series Data and Sequential Decision Making",
-    2023,
-)
-CS_BOTTLENECK = ("Cauchy-Schwarz Divergence Information Bottleneck for Regression", 2024)
-ZERO_SHOT = ("Your Diffusion Model is Secretly a Zero-Shot Classifier", 2023)
+_PAPERS: dict[tuple[str, int], tuple[tuple[str, ...], ...]] = {
+    ("GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium", 2017): (
+        ("measure", "frechet_distance", "exact/test_two_sample_closed_forms.py::test_frechet_paths_agree"),
+    ),
+    ("Effectively Unbiased FID and Inception Score and where to find them", 2020): (
+        ("measure", "frechet_distance",
+         "exact/test_two_sample_closed_forms.py::test_frechet_extrapolation_removes_the_bias"),
+    ),
+    ("Demystifying MMD GANs", 2018): (
+        ("measure", "kid", "exact/test_two_sample_closed_forms.py::test_kid_averages_subsets"),
+    ),
+    ("Energy statistics: A class of statistics based on distances", 2013): (
+        ("measure", "energy_distance", "exact/test_two_sample_closed_forms.py::test_energy_distance_of_normal_laws"),
+    ),
+    ("Strictly Proper Scoring Rules, Prediction, and Estimation", 2007): (
+        ("measure", "energy_score", "exact/test_two_sample_closed_forms.py::test_energy_score_of_few_samples"),
+        ("measure", "crps", "exact/test_two_sample_closed_forms.py::test_score_of_a_normal_forecast"),
+    ),
+    ("The Cauchy-Schwarz divergence and Parzen windowing: Connections to graph theory and Mercer kernels", 2006): (
+        ("measure", "cauchy_schwarz", "exact/test_two_sample_closed_forms.py::test_cauchy_schwarz_of_normal_laws"),
+    ),
+    ("Interpolating between Optimal Transport and MMD using Sinkhorn Divergences", 2018): (
+        ("measure", "sinkhorn_divergence",
+         "exact/test_two_sample_closed_forms.py::test_sinkhorn_divergence_of_normal_laws"),
+    ),
+    ("A Kernel Two-Sample Test", 2012): (
+        ("measure", "mmd2", "exact/test_discrepancy_tests.py::test_discrepancy_by_definition"),
+        ("measure", "mmd_permutation_test", "exact/test_discrepancy_tests.py::test_permutations_in_one_pass"),
+    ),
+    ("Rethinking FID: Towards a Better Evaluation Metric for Image Generation", 2024): (
+        ("measure", "cmmd", "exact/test_discrepancy_tests.py::test_cmmd_is_on_the_unit_sphere"),
+    ),
+    ("The Conditional Cauchy-Schwarz Divergence with Applications to Time-Series Data and Sequential "
+     "Decision Making", 2023): (
+        ("measure", "conditional_cauchy_schwarz",
+         "exact/test_discrepancy_tests.py::test_conditional_divergence_by_definition"),
+    ),
+    ("Cauchy-Schwarz Divergence Information Bottleneck for Regression", 2024): (
+        ("measure", "cauchy_schwarz_dependence",
+         "exact/test_discrepancy_tests.py::test_dependence_of_normal_variables"),
+        ("objective", "shift.Bottleneck",
+         "exact/test_bottleneck.py::test_the_loss_is_misfit_plus_what_is_kept", "shift-regression.md"),
+        ("measure", "shift.cs_mutual_information", "exact/test_bottleneck.py::test_information_of_a_bivariate_normal"),
+    ),
+    ("Dataset Distillation with Neural Characteristic Function: A Minmax Perspective", 2025): (
+        ("measure", "characteristic_distance",
+         "exact/test_characteristic_distance.py::test_power_two_is_the_discrepancy_of_a_gaussian_kernel"),
+    ),
+    ("Sliced and Radon Wasserstein Barycenters of Measures", 2015): (
+        ("measure", "sliced_wasserstein", "exact/test_two_sample_transport.py::test_sliced_distance_of_a_shift"),
+    ),
+    ("Generalized Sliced Wasserstein Distances", 2019): (
+        ("measure", "sliced_wasserstein", "exact/test_two_sample_transport.py::test_slices_of_a_users_own"),
+    ),
+    ("Max-Sliced Wasserstein Distance and its use for GANs", 2019): (
+        ("measure", "max_sliced_wasserstein",
+         "exact/test_two_sample_transport.py::test_largest_slice_of_two_normal_laws"),
+    ),
+    ("Computational Optimal Transport", 2019): (
+        ("measure", "exact_wasserstein",
+         "exact/test_two_sample_transport.py::test_exact_transport_against_brute_force"),
+    ),
+    ("Reliable Fidelity and Diversity Metrics for Generative Models", 2020): (
+        ("measure", "prdc", "exact/test_prdc_and_vendi.py::test_expectations_for_one_law"),
+    ),
+    ("Improved Precision and Recall Metric for Assessing Generative Models", 2019): (
+        ("measure", "prdc", "exact/test_prdc_and_vendi.py::test_by_definition"),
+    ),
+    ("Probabilistic Precision and Recall Towards Reliable Evaluation of Generative Models", 2023): (
+        ("measure", "soft_precision_recall", "exact/test_prdc_and_vendi.py::test_soft_precision_by_definition"),
+    ),
+    ("How Faithful is your Synthetic Data? Sample-level Metrics for Evaluating and Auditing Generative Models", 2022): (
+        ("measure", "alpha_precision", "exact/test_prdc_and_vendi.py::test_alpha_precision_on_a_line"),
+    ),
+    ("The Vendi Score: A Diversity Evaluation Metric for Machine Learning", 2022): (
+        ("measure", "vendi", "exact/test_prdc_and_vendi.py::test_primal_is_dual"),
+    ),
+    ("Kernel Density Estimators in Large Dimensions", 2024): (
+        ("measure", "kernel_regimes", "exact/test_density_theory.py::test_reference_values", "density_regimes.md"),
+        ("measure", "density_regimes", "exact/test_density_theory.py::test_normal_rows", "density_regimes.md"),
+    ),
+    ("MLE convergence speed to information projection of exponential family", 2021): (
+        ("measure", "pn_criterion", "exact/test_density_projection.py::test_closed_forms"),
+    ),
+    ("A Simple General Approach to Inference About the Tail of a Distribution", 1975): (
+        ("measure", "hill_index", "exact/test_density_theory.py::test_hill_of_a_power_law"),
+    ),
+    ("Consistency-diversity-realism Pareto fronts of conditional image generative models", 2024): (
+        ("measure", "sweep", "exact/test_fronts.py::test_guidance_trades_diversity_for_consistency"),
+    ),
+    ("A Fast Way of Calculating Exact Hypervolumes", 2012): (
+        ("measure", "hypervolume", "exact/test_fronts.py::test_all_routes_agree"),
+    ),
+    ("Information-Theoretic Diffusion", 2023): (
+        ("measure", "immse_log_density",
+         "exact/test_likelihood_bits.py::test_the_log_density_of_a_mixture_from_errors_alone"),
+    ),
+    ("A Non-Parametric Test to Detect Data-Copying in Generative Models", 2020): (
+        ("measure", "copy_test", "exact/test_memorisation.py::test_a_complete_copier_s_statistic"),
+    ),
+    ("Extracting Training Data from Diffusion Models", 2023): (
+        ("measure", "memorisation", "exact/test_memorisation.py::test_what_is_reported_by_enumeration"),
+    ),
+    ("Hierarchical Visual Categories Modeling: A Joint Representation Learning and Density "
+     "Estimation Framework for Out-of-Distribution Detection", 2023): (
+        ("measure", "outliers.GroupedGaussians",
+         "exact/test_outliers.py::test_group_scores_of_the_own_class_are_chi_square", "outliers-digits.md"),
+        ("objective", "outliers.HVCMLoss", "exact/test_hvcm.py::test_the_terms_of_the_loss", "outliers-digits.md"),
+        ("measure", "outliers.HVCMScorer",
+         "exact/test_hvcm.py::test_training_makes_attributes_follow_their_class", "outliers-digits.md"),
+    ),
+    ("Towards Class Agnostic Anomaly Detection via Residual Feature Learning", 2025): (
+        ("measure", "outliers.ResidualDetector",
+         "exact/test_resad.py::test_the_detector_of_rows", "outliers-products.md"),
+        ("measure", "outliers.ResidualFeatures", "exact/test_resad.py::test_a_row_of_the_bank_has_no_residual"),
+        ("objective", "outliers.HypersphereConstraint", "exact/test_resad.py::test_radius_and_barrier"),
+        ("measure", "outliers.ResidualFlow", "exact/test_resad.py::test_the_terms_of_the_flow", "outliers-products.md"),
+    ),
+    ("Out-of-Distribution Detection with Deep Nearest Neighbors", 2022): (
+        ("measure", "outliers.NearestNeighbours", "exact/test_outliers.py::test_distances_to_neighbours_on_a_line"),
+    ),
+    ("A Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks", 2018): (
+        ("measure", "outliers.Mahalanobis",
+         "exact/test_outliers.py::test_the_mahalanobis_distance_ranks_as_linear_discriminant_analysis"),
+    ),
+    ("Energy-based Out-of-distribution Detection", 2020): (
+        ("measure", "outliers.Energy", "exact/test_outliers.py::test_energy_and_largest_probability_of_given_logits"),
+    ),
+    ("A Baseline for Detecting Misclassified and Out-of-Distribution Examples in Neural Networks", 2016): (
+        ("measure", "outliers.MaximumSoftmax",
+         "exact/test_outliers.py::test_energy_and_largest_probability_of_given_logits"),
+    ),
+    ("Denoising Diffusion Models for Out-of-Distribution Detection", 2022): (
+        ("measure", "outliers.DenoisingError", "exact/test_outliers.py::test_the_denoising_error_of_a_normal_law"),
+    ),
+    ("Detecting Out-of-Distribution Inputs to Deep Generative Models Using Typicality", 2019): (
+        ("measure", "outliers.LogLikelihood",
+         "exact/test_outliers.py::test_a_typical_row_is_not_the_most_probable_one"),
+    ),
+    ("Uninformed Students: Student-Teacher Anomaly Detection with Discriminative Latent Embeddings", 2019): (
+        ("measure", "aupro", "exact/test_scores.py::test_overlap_of_regions_by_its_definition"),
+    ),
+    ("How Well Does GPT-4V(ision) Adapt to Distribution Shifts? A Preliminary Investigation", 2023): (
+        ("measure", "shift.Suite", "exact/test_shift.py::test_a_known_table_is_recovered", "shift-digits.md"),
+    ),
+    ("Your Diffusion Model is Secretly a Zero-Shot Classifier", 2023): (
+        ("measure", "shift.DenoisingClassifier",
+         "exact/test_shift.py::test_a_denoiser_that_knows_its_classes_gives_their_posterior", "shift-digits.md"),
+    ),
+    ("Accuracy on the Curve: On the Nonlinear Correlation of ML Performance Between Data Subpopulations", 2023): (
+        ("measure", "shift.subgroup_curve", "exact/test_subgroups.py::test_a_parabola_is_found", "shift-subgroups.md"),
+    ),
+    ("Assessing Neural Network Representations During Training Using Noise-Resilient Diffusion "
+     "Spectral Entropy", 2023): (
+        ("measure", "representations.diffusion_spectral_entropy",
+         "exact/test_representations_spectral.py::test_points_on_a_circle", "representations.md"),
+        ("measure", "representations.diffusion_spectral_mutual_information",
+         "exact/test_representations_spectral.py::test_information_of_three_clusters", "representations.md"),
+        ("measure", "representations.representation_monitor",
+         "measures/test_representation_monitor.py::test_digits_spread_out_while_a_network_learns_them",
+         "representations.md"),
+    ),
+    ("Diffusion Models Beat GANs on Image Classification", 2023): (
+        ("measure", "representations.denoiser_features",
+         "exact/test_representations_probes.py::test_features_of_a_denoiser", "representations.md"),
+        ("measure", "representations.probe_grid",
+         "exact/test_representations_probes.py::test_a_grid_is_scored_on_rows_that_did_not_choose",
+         "representations.md"),
+    ),
+    ("Understanding Visual Feature Reliance through the Lens of Complexity", 2024): (
+        ("measure", "representations.v_complexity",
+         "exact/test_representations_networks.py::test_complexity_of_known_features", "representations.md"),
+    ),
+    ("Neural networks behave as hash encoders: An empirical study", 2021): (
+        ("measure", "representations.activation_codes",
+         "exact/test_representations_networks.py::test_codes_of_a_line_count_its_breakpoints", "representations.md"),
+        ("measure", "representations.copy_alarm",
+         "exact/test_representations_networks.py::test_copies_stand_out", "representations.md"),
+    ),
+    ("CNN Filter DB: An Empirical Investigation of Trained Convolutional Filters", 2022): (
+        ("measure", "representations.conv_filters",
+         "exact/test_representations_networks.py::test_published_thresholds_and_entropies", "representations.md"),
+        ("measure", "representations.filter_shift",
+         "exact/test_representations_networks.py::test_the_shift_between_two_sets_of_filters", "representations.md"),
+    ),
+    ("Tuning Pre-trained Model via Moment Probing", 2023): (
+        ("network", "representations.MomentProbe",
+         "exact/test_representations_networks.py::test_cross_covariances_are_numpys", "representations.md"),
+        ("network", "representations.adapt",
+         "exact/test_representations_networks.py::test_adapters_start_as_nothing_and_train_alone",
+         "representations.md"),
+    ),
+    ("On the Foundations of Shortcut Learning", 2023): (
+        ("measure", "representations.shortcut_bias",
+         "exact/test_representations_networks.py::test_the_best_use_of_a_shortcut", "representations.md"),
+    ),
+    ("Feature Coding in the Era of Large Models: Dataset, Test Conditions, and Benchmark", 2024): (
+        ("measure", "representations.FeatureCodec",
+         "exact/test_representations_codec.py::test_the_rate_of_a_uniform_quantiser_of_a_normal_law",
+         "representations.md"),
+    ),
+    ("A Tale of Two Features: Stable Diffusion Complements DINO for Zero-Shot Semantic Correspondence", 2023): (
+        ("measure", "representations.fuse",
+         "exact/test_representations_correspondence.py::test_fused_distance_is_the_weighted_cosine",
+         "representations.md"),
+        ("measure", "representations.correspond",
+         "exact/test_representations_correspondence.py::test_an_image_matches_itself_and_its_mirror_image",
+         "representations.md"),
+    ),
+}  # fmt: skip
+"""By paper: kind, name in `clarkia.measures`, proof below tests, and figure below benchmarks/results."""
 
-MEASURES = (
+MEASURES = tuple(
     Method(
-        "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium",
-        2017,
-        "measure",
-        "clarkia.measures.frechet_distance",
-        "tests/exact/test_two_sample_closed_forms.py::test_frechet_paths_agree",
-    ),
-    Method(
-        "Effectively Unbiased FID and Inception Score and where to find them",
-        2020,
-        "measure",
-        "clarkia.measures.frechet_distance",
-        "tests/exact/test_two_sample_closed_forms.py::test_frechet_extrapolation_removes_the_bias",
-    ),
-    Method(
-        "Demystifying MMD GANs",
-        2018,
-        "measure",
-        "clarkia.measures.kid",
-        "tests/exact/test_two_sample_closed_forms.py::test_kid_averages_subsets",
-    ),
-    Method(
-        "Energy statistics: A class of statistics based on distances",
-        2013,
-        "measure",
-        "clarkia.measures.energy_distance",
-        "tests/exact/test_two_sample_closed_forms.py::test_energy_distance_of_normal_laws",
-    ),
-    Method(
-        "Strictly Proper Scoring Rules, Prediction, and Estimation",
-        2007,
-        "measure",
-        "clarkia.measures.energy_score",
-        "tests/exact/test_two_sample_closed_forms.py::test_energy_score_of_few_samples",
-    ),
-    Method(
-        "Strictly Proper Scoring Rules, Prediction, and Estimation",
-        2007,
-        "measure",
-        "clarkia.measures.crps",
-        "tests/exact/test_two_sample_closed_forms.py::test_score_of_a_normal_forecast",
-    ),
-    Method(
-        "The Cauchy-Schwarz divergence and Parzen windowing: Connections to graph theory and Mercer kernels",
-        2006,
-        "measure",
-        "clarkia.measures.cauchy_schwarz",
-        "tests/exact/test_two_sample_closed_forms.py::test_cauchy_schwarz_of_normal_laws",
-    ),
-    Method(
-        "Interpolating between Optimal Transport and MMD using Sinkhorn Divergences",
-        2018,
-        "measure",
-        "clarkia.measures.sinkhorn_divergence",
-        "tests/exact/test_two_sample_closed_forms.py::test_sinkhorn_divergence_of_normal_laws",
-    ),
-    Method(
-        "A Kernel Two-Sample Test",
-        2012,
-        "measure",
-        "clarkia.measures.mmd2",
-        "tests/exact/test_discrepancy_tests.py::test_discrepancy_by_definition",
-    ),
-    Method(
-        "A Kernel Two-Sample Test",
-        2012,
-        "measure",
-        "clarkia.measures.mmd_permutation_test",
-        "tests/exact/test_discrepancy_tests.py::test_permutations_in_one_pass",
-    ),
-    Method(
-        "Rethinking FID: Towards a Better Evaluation Metric for Image Generation",
-        2024,
-        "measure",
-        "clarkia.measures.cmmd",
-        "tests/exact/test_discrepancy_tests.py::test_cmmd_is_on_the_unit_sphere",
-    ),
-    Method(
-        *CONDITIONAL_CS,
-        "measure",
-        "clarkia.measures.conditional_cauchy_schwarz",
-        "tests/exact/test_discrepancy_tests.py::test_conditional_divergence_by_definition",
-    ),
-    Method(
-        "Cauchy-Schwarz Divergence Information Bottleneck for Regression",
-        2024,
-        "measure",
-        "clarkia.measures.cauchy_schwarz_dependence",
-        "tests/exact/test_discrepancy_tests.py::test_dependence_of_normal_variables",
-    ),
-    Method(
-        "Dataset Distillation with Neural Characteristic Function: A Minmax Perspective",
-        2025,
-        "measure",
-        "clarkia.measures.characteristic_distance",
-        "tests/exact/test_characteristic_distance.py::test_power_two_is_the_discrepancy_of_a_gaussian_kernel",
-    ),
-    Method(
-        "Sliced and Radon Wasserstein Barycenters of Measures",
-        2015,
-        "measure",
-        "clarkia.measures.sliced_wasserstein",
-        "tests/exact/test_two_sample_transport.py::test_sliced_distance_of_a_shift",
-    ),
-    Method(
-        "Generalized Sliced Wasserstein Distances",
-        2019,
-        "measure",
-        "clarkia.measures.sliced_wasserstein",
-        "tests/exact/test_two_sample_transport.py::test_slices_of_a_users_own",
-    ),
-    Method(
-        "Max-Sliced Wasserstein Distance and its use for GANs",
-        2019,
-        "measure",
-        "clarkia.measures.max_sliced_wasserstein",
-        "tests/exact/test_two_sample_transport.py::test_largest_slice_of_two_normal_laws",
-    ),
-    Method(
-        "Computational Optimal Transport",
-        2019,
-        "measure",
-        "clarkia.measures.exact_wasserstein",
-        "tests/exact/test_two_sample_transport.py::test_exact_transport_against_brute_force",
-    ),
-    Method(
-        "Reliable Fidelity and Diversity Metrics for Generative Models",
-        2020,
-        "measure",
-        "clarkia.measures.prdc",
-        "tests/exact/test_prdc_and_vendi.py::test_expectations_for_one_law",
-    ),
-    Method(
-        "Improved Precision and Recall Metric for Assessing Generative Models",
-        2019,
-        "measure",
-        "clarkia.measures.prdc",
-        "tests/exact/test_prdc_and_vendi.py::test_by_definition",
-    ),
-    Method(
-        "Probabilistic Precision and Recall Towards Reliable Evaluation of Generative Models",
-        2023,
-        "measure",
-        "clarkia.measures.soft_precision_recall",
-        "tests/exact/test_prdc_and_vendi.py::test_soft_precision_by_definition",
-    ),
-    Method(
-        "How Faithful is your Synthetic Data? Sample-level Metrics for Evaluating and Auditing Generative Models",
-        2022,
-        "measure",
-        "clarkia.measures.alpha_precision",
-        "tests/exact/test_prdc_and_vendi.py::test_alpha_precision_on_a_line",
-    ),
-    Method(
-        "The Vendi Score: A Diversity Evaluation Metric for Machine Learning",
-        2022,
-        "measure",
-        "clarkia.measures.vendi",
-        "tests/exact/test_prdc_and_vendi.py::test_primal_is_dual",
-    ),
-    Method(
-        "Kernel Density Estimators in Large Dimensions",
-        2024,
-        "measure",
-        "clarkia.measures.kernel_regimes",
-        "tests/exact/test_density_theory.py::test_reference_values",
-        "benchmarks/results/density_regimes.md",
-    ),
-    Method(
-        "Kernel Density Estimators in Large Dimensions",
-        2024,
-        "measure",
-        "clarkia.measures.density_regimes",
-        "tests/exact/test_density_theory.py::test_normal_rows",
-        "benchmarks/results/density_regimes.md",
-    ),
-    Method(
-        "MLE convergence speed to information projection of exponential family",
-        2021,
-        "measure",
-        "clarkia.measures.pn_criterion",
-        "tests/exact/test_density_projection.py::test_closed_forms",
-    ),
-    Method(
-        "A Simple General Approach to Inference About the Tail of a Distribution",
-        1975,
-        "measure",
-        "clarkia.measures.hill_index",
-        "tests/exact/test_density_theory.py::test_hill_of_a_power_law",
-    ),
-    Method(
-        "Consistency-diversity-realism Pareto fronts of conditional image generative models",
-        2024,
-        "measure",
-        "clarkia.measures.sweep",
-        "tests/exact/test_fronts.py::test_guidance_trades_diversity_for_consistency",
-    ),
-    Method(
-        "A Fast Way of Calculating Exact Hypervolumes",
-        2012,
-        "measure",
-        "clarkia.measures.hypervolume",
-        "tests/exact/test_fronts.py::test_all_routes_agree",
-    ),
-    Method(
-        "Information-Theoretic Diffusion",
-        2023,
-        "measure",
-        "clarkia.measures.immse_log_density",
-        "tests/exact/test_likelihood_bits.py::test_the_log_density_of_a_mixture_from_errors_alone",
-    ),
-    Method(
-        "A Non-Parametric Test to Detect Data-Copying in Generative Models",
-        2020,
-        "measure",
-        "clarkia.measures.copy_test",
-        "tests/exact/test_memorisation.py::test_a_complete_copier_s_statistic",
-    ),
-    Method(
-        "Extracting Training Data from Diffusion Models",
-        2023,
-        "measure",
-        "clarkia.measures.memorisation",
-        "tests/exact/test_memorisation.py::test_what_is_reported_by_enumeration",
-    ),
-    Method(
-        *HVCM,
-        "measure",
-        "clarkia.measures.outliers.GroupedGaussians",
-        "tests/exact/test_outliers.py::test_group_scores_of_the_own_class_are_chi_square",
-        "benchmarks/results/outliers-digits.md",
-    ),
-    Method(
-        *HVCM,
-        "objective",
-        "clarkia.measures.outliers.HVCMLoss",
-        "tests/exact/test_hvcm.py::test_the_terms_of_the_loss",
-        "benchmarks/results/outliers-digits.md",
-    ),
-    Method(
-        *HVCM,
-        "measure",
-        "clarkia.measures.outliers.HVCMScorer",
-        "tests/exact/test_hvcm.py::test_training_makes_attributes_follow_their_class",
-        "benchmarks/results/outliers-digits.md",
-    ),
-    Method(
-        *RESAD,
-        "measure",
-        "clarkia.measures.outliers.ResidualDetector",
-        "tests/exact/test_resad.py::test_the_detector_of_rows",
-        "benchmarks/results/outliers-products.md",
-    ),
-    Method(
-        *RESAD,
-        "measure",
-        "clarkia.measures.outliers.ResidualFeatures",
-        "tests/exact/test_resad.py::test_a_row_of_the_bank_has_no_residual",
-    ),
-    Method(
-        *RESAD,
-        "objective",
-        "clarkia.measures.outliers.HypersphereConstraint",
-        "tests/exact/test_resad.py::test_radius_and_barrier",
-    ),
-    Method(
-        *RESAD,
-        "measure",
-        "clarkia.measures.outliers.ResidualFlow",
-        "tests/exact/test_resad.py::test_the_terms_of_the_flow",
-        "benchmarks/results/outliers-products.md",
-    ),
-    Method(
-        *("Out-of-Distribution Detection with Deep Nearest Neighbors", 2022),
-        "measure",
-        "clarkia.measures.outliers.NearestNeighbours",
-        "tests/exact/test_outliers.py::test_distances_to_neighbours_on_a_line",
-    ),
-    Method(
-        *("A Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks", 2018),
-        "measure",
-        "clarkia.measures.outliers.Mahalanobis",
-        "tests/exact/test_outliers.py::test_the_mahalanobis_distance_ranks_as_linear_discriminant_analysis",
-    ),
-    Method(
-        *("Energy-based Out-of-distribution Detection", 2020),
-        "measure",
-        "clarkia.measures.outliers.Energy",
-        "tests/exact/test_outliers.py::test_energy_and_largest_probability_of_given_logits",
-    ),
-    Method(
-        *("A Baseline for Detecting Misclassified and Out-of-Distribution Examples in Neural Networks", 2016),
-        "measure",
-        "clarkia.measures.outliers.MaximumSoftmax",
-        "tests/exact/test_outliers.py::test_energy_and_largest_probability_of_given_logits",
-    ),
-    Method(
-        *("Denoising Diffusion Models for Out-of-Distribution Detection", 2022),
-        "measure",
-        "clarkia.measures.outliers.DenoisingError",
-        "tests/exact/test_outliers.py::test_the_denoising_error_of_a_normal_law",
-    ),
-    Method(
-        *("Detecting Out-of-Distribution Inputs to Deep Generative Models Using Typicality", 2019),
-        "measure",
-        "clarkia.measures.outliers.LogLikelihood",
-        "tests/exact/test_outliers.py::test_a_typical_row_is_not_the_most_probable_one",
-    ),
-    Method(
-        *("Uninformed Students: Student-Teacher Anomaly Detection with Discriminative Latent Embeddings", 2019),
-        "measure",
-        "clarkia.measures.aupro",
-        "tests/exact/test_scores.py::test_overlap_of_regions_by_its_definition",
-    ),
-    Method(
-        *SHIFT,
-        "measure",
-        "clarkia.measures.shift.Suite",
-        "tests/exact/test_shift.py::test_a_known_table_is_recovered",
-        "benchmarks/results/shift-digits.md",
-    ),
-    Method(
-        *ZERO_SHOT,
-        "measure",
-        "clarkia.measures.shift.DenoisingClassifier",
-        "tests/exact/test_shift.py::test_a_denoiser_that_knows_its_classes_gives_their_posterior",
-        "benchmarks/results/shift-digits.md",
-    ),
-    Method(
-        *CURVE,
-        "measure",
-        "clarkia.measures.shift.subgroup_curve",
-        "tests/exact/test_subgroups.py::test_a_parabola_is_found",
-        "benchmarks/results/shift-subgroups.md",
-    ),
-    Method(
-        *CS_BOTTLENECK,
-        "objective",
-        "clarkia.measures.shift.Bottleneck",
-        "tests/exact/test_bottleneck.py::test_the_loss_is_misfit_plus_what_is_kept",
-        "benchmarks/results/shift-regression.md",
-    ),
-    Method(
-        *CS_BOTTLENECK,
-        "measure",
-        "clarkia.measures.shift.cs_mutual_information",
-        "tests/exact/test_bottleneck.py::test_information_of_a_bivariate_normal",
-    ),
-    # more
+        *paper, kind, f"clarkia.measures.{name}", f"tests/{proof}", *(f"benchmarks/results/{file}" for file in figure)
+    )
+    for paper, entries in _PAPERS.items()
+    for kind, name, proof, *figure in entries
 )

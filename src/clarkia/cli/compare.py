@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..adapters.collections import is_collection, read_collection
 from ..errors import DataError
 from .model import read_rows
 from .options import Overwrite, Role, Seed, pairs
@@ -50,6 +49,8 @@ def compare(
     for path in (output, json):
         if path is not None:
             check_output(path, overwrite=overwrite)
+    from ..adapters.collections import is_collection
+
     paths = [real, generated] + ([] if holdout is None else [holdout])
     several = [is_collection(path) for path in paths]
     if any(several) and not all(several):
@@ -77,6 +78,7 @@ def _tables(paths: list[Path], roles: dict[str, str], seed: int) -> "TableReport
 
 
 def _collections(paths: list[Path], max_rows: int, size: int, raw: bool, seed: int) -> "CollectionReport":
+    from ..adapters.collections import read_collection
     from ..reports import collection_report
 
     shown = sys.stdout.isatty()

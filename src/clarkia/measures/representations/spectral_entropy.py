@@ -39,8 +39,8 @@ class SpectralEntropy:
         normalisation: Variant of the operator.
         num_rows: Rows it was computed on; values of different numbers of rows cannot be compared.
         large: Share of the powered eigenvalues above 0.01; about 1 % is a good choice of t.
-        error: Difference that the same share of landmarks makes on a sub-sample of at most 1,000 rows, which is larger
-            than that of all landmarks on all rows; None without landmarks.
+        error: Difference that the same share of landmarks makes on a sub-sample of at most 1,000 rows, an indication
+            and no bound; None without landmarks.
     """
 
     value: Float64[Tensor, ""]
