@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..models.table import TableModel
-    from ..reports import CollectionReport, TableReport
+    from ..reports import Report
 
 
 class Protocol(StrEnum):
@@ -89,9 +89,7 @@ def report(
     write_report(found, output, json, overwrite=overwrite)
 
 
-def write_report(
-    found: "TableReport | CollectionReport", output: Path | None, json: Path | None, *, overwrite: bool
-) -> None:
+def write_report(found: "Report", output: Path | None, json: Path | None, *, overwrite: bool) -> None:
     """Write a report to the files that were asked for, and say where they are."""
     if output is not None:
         with replacing(output, overwrite=overwrite) as temporary:

@@ -2,7 +2,8 @@
 
 from clarkia.reports.collection import CollectionReport, collection_report
 from clarkia.reports.metric import Metric
+from clarkia.reports.report import Report
 from clarkia.reports.summary import Finding
 from clarkia.reports.table import TableReport, table_report
 
-__all__ = ["CollectionReport", "Finding", "Metric", "TableReport", "collection_report", "table_report"]
+__all__ = ["CollectionReport", "Finding", "Metric", "Report", "TableReport", "collection_report", "table_report"]

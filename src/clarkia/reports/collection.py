@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from clarkia.adapters.collections import Collection
-from clarkia.atomic import replacing
 from clarkia.errors import DataError
 from clarkia.measures.assess import Assessment
 from clarkia.measures.collections import character_ngrams, pixels, standardised
@@ -20,6 +17,7 @@ from clarkia.measures.extractors import Extractor, flatten
 from clarkia.measures.memorisation import Memorisation, Rate
 from clarkia.reports.metric import Metric, metric
 from clarkia.reports.progress import progress_of
+from clarkia.reports.report import Report
 from clarkia.reports.shadows import Shadow, shadows
 from clarkia.reports.summary import Finding
 
@@ -29,7 +27,7 @@ _SUPPORT = ("precision", "recall", "density", "coverage", "Vendi ratio")
 
 
 @dataclass(frozen=True, eq=False)
-class CollectionReport:
+class CollectionReport(Report):
     """How a generated collection compares with a real one.
 
     Attributes:
@@ -59,13 +57,6 @@ class CollectionReport:
         """What the report is on."""
         return f"{NOUNS[self.kind].capitalize()} report, features {self.features}"
 
-    def __getitem__(self, name: str) -> Metric:
-        """Return the metric of this name."""
-        for found in self.metrics:
-            if found.name == name:
-                return found
-        raise KeyError(f"No metric '{name}'; there are {', '.join(repr(m.name) for m in self.metrics)}.")
-
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the plots as plain values."""
         return {
@@ -79,27 +70,11 @@ class CollectionReport:
             "seed": self.seed,
         }
 
-    def to_json(self) -> str:
-        """Return the report as JSON text, without NaN."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-
-    def to_text(self, width: int = 100) -> str:
-        """Return the report as a table of plain text."""
-        from clarkia.reports.text import render_text
-
-        return render_text(self, width)
-
-    def to_html(self, path: str | Path) -> Path:
-        """Write the report as one self-contained HTML file, whole or not at all, and return its path.
-
-        Raises:
-            DataError: The path cannot be written.
-        """
+    def page(self) -> str:
+        """Return the report as one self-contained HTML page."""
         from clarkia.reports.html import render_collection
 
-        with replacing(path, overwrite=True) as beside:
-            beside.write_text(render_collection(self), encoding="utf-8")
-        return Path(path)
+        return render_collection(self)
 
 
 def collection_report(

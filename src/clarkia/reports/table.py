@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from clarkia.adapters.frames import to_arrow
-from clarkia.atomic import replacing
 from clarkia.errors import DataError
 from clarkia.measures.pairs import pair_errors
 from clarkia.reports.columns import CodedTables, code_tables, require_column, type_columns
@@ -26,6 +23,7 @@ from clarkia.reports.material import Material, gather, locate
 from clarkia.reports.metric import Metric
 from clarkia.reports.profiles import ColumnProfile, PairProfile, profile_columns
 from clarkia.reports.progress import Step, progress_of
+from clarkia.reports.report import Report
 from clarkia.reports.summary import Finding, summarise
 from clarkia.reports.tabsyn import tabsyn_metrics
 
@@ -35,7 +33,7 @@ MIN_ROWS = 30  # cross-validation, quantiles and attacks say nothing about fewer
 
 
 @dataclass(frozen=True, eq=False)
-class TableReport:
+class TableReport(Report):
     """How a synthetic table compares with the real one.
 
     Attributes:
@@ -67,13 +65,6 @@ class TableReport:
         """What the report is on."""
         return f"Table report, protocol {self.protocol}"
 
-    def __getitem__(self, name: str) -> Metric:
-        """Return the metric of this name."""
-        for metric in self.metrics:
-            if metric.name == name:
-                return metric
-        raise KeyError(f"No metric '{name}'; there are {', '.join(repr(m.name) for m in self.metrics)}.")
-
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the plots as plain values."""
         return {
@@ -89,27 +80,11 @@ class TableReport:
             "seed": self.seed,
         }
 
-    def to_json(self) -> str:
-        """Return the report as JSON text, without NaN."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-
-    def to_text(self, width: int = 100) -> str:
-        """Return the report as a table of plain text."""
-        from clarkia.reports.text import render_text
-
-        return render_text(self, width)
-
-    def to_html(self, path: str | Path) -> Path:
-        """Write the report as one self-contained HTML file, whole or not at all, and return its path.
-
-        Raises:
-            DataError: The path cannot be written.
-        """
+    def page(self) -> str:
+        """Return the report as one self-contained HTML page."""
         from clarkia.reports.html import render_html
 
-        with replacing(path, overwrite=True) as beside:
-            beside.write_text(render_html(self), encoding="utf-8")
-        return Path(path)
+        return render_html(self)
 
 
 def _as_table(frame: Any, word: str) -> pa.Table:

@@ -7,9 +7,8 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from clarkia.reports.collection import CollectionReport
     from clarkia.reports.metric import Metric
-    from clarkia.reports.table import TableReport
+    from clarkia.reports.report import Report
 
 
 def number(value: float | None) -> str:
@@ -29,7 +28,7 @@ def interval(metric: Metric) -> str:
     return "" if metric.interval is None else f"{number(metric.interval[0])} to {number(metric.interval[1])}"
 
 
-def render_text(report: TableReport | CollectionReport, width: int) -> str:
+def render_text(report: Report, width: int) -> str:
     """Render a report for a terminal of the given width, without colours."""
     from rich.console import Console
     from rich.table import Table

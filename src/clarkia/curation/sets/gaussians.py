@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from clarkia._math.linear import square_root, trace_sqrt_product
+from clarkia._math.linear import square_root
+from clarkia.measures import gaussian_frechet
 
 
 def gaussian_wasserstein(
@@ -25,9 +26,8 @@ def gaussian_wasserstein(
         other_mean: Of the second law.
         other_covariance: Of the second law.
     """
-    s1, s2 = covariance.double(), other_covariance.double()
-    bures = s1.trace() + s2.trace() - 2 * trace_sqrt_product(s1, s2)
-    return ((mean.double() - other_mean.double()).square().sum() + bures.clamp(min=0)).sqrt()
+    laws = (mean, covariance, other_mean, other_covariance)
+    return gaussian_frechet(*(part.double() for part in laws)).clamp(min=0).sqrt()
 
 
 def gaussian_geodesic(
