@@ -231,3 +231,18 @@ def test_vendi_of_a_normal_law():
         assert float(two_sample.vendi(randn((800, 1), generator(14), dtype=F64), q, kernel=Gaussian(0.5))) == (
             pytest.approx(values, rel=0.1)
         )
+
+
+def test_moments_of_many_rows_are_those_of_all_at_once():
+    """In parts of a few thousand rows, far from 0; a bad row is named by its place in the whole set."""
+    x, y = (1e3 + randn((9000, 3), generator(seed), dtype=torch.float64) for seed in (0, 1))
+    stats = two_sample.FeatureStats.of(x)
+    assert stats.count == 9000
+    torch.testing.assert_close(stats.covariance, torch.cov(x.T), rtol=1e-10, atol=1e-10)
+    plain = two_sample.gaussian_frechet(x.mean(0), torch.cov(x.T), y.mean(0), torch.cov(y.T))
+    torch.testing.assert_close(two_sample.frechet_distance(x, y), plain, rtol=1e-8, atol=1e-10)
+    graph = two_sample.frechet_distance(x.clone().requires_grad_(), y)
+    torch.testing.assert_close(graph.detach(), plain, rtol=1e-8, atol=1e-10)
+    x[8000, 2] = torch.nan
+    with pytest.raises(ValueError, match="found nan in row 8000, column 2"):
+        two_sample.frechet_distance(x, y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ from torch import Tensor
 from clarkia._math.linear import covariance, trace_sqrt_product
 from clarkia.measures.inputs import at_least, features, pair, some_rows
 from clarkia.random import Noise
+
+CHUNK = 4096
+"""Rows that are held in float64 at once."""
 
 SHARES = tuple(1 / inverse for inverse in np.linspace(1, 4, 10))  # of the rows, equally spaced in 1/n
 
@@ -32,11 +36,15 @@ class FeatureStats:
 
     @staticmethod
     def of(x: Tensor | np.ndarray) -> FeatureStats:
-        """Statistics of a first batch ``(n, d)``."""
-        rows = features(x)
-        mean = rows.mean(0)
-        centred = rows - mean
-        return FeatureStats(len(rows), mean, centred.T @ centred)
+        """Statistics of a first batch ``(n, d)``, of which a few thousand rows at a time are copied."""
+        if np.ndim(x) != 2 or len(x) <= CHUNK:
+            return _stats(features(x))
+        parts = (x[start : start + CHUNK] for start in range(0, len(x), CHUNK))
+        try:
+            return reduce(FeatureStats.merge, (_stats(features(part)) for part in parts))
+        except ValueError:
+            features(x)  # names the row by its place in the whole batch
+            raise
 
     def add(self, x: Tensor | np.ndarray) -> FeatureStats:
         """Statistics with another batch ``(n, d)`` added."""
@@ -57,6 +65,12 @@ class FeatureStats:
         if self.count < 2:
             raise ValueError(f"x: expected at least 2 rows for a covariance, found {self.count}.")
         return self.scatter / (self.count - 1)
+
+
+def _stats(rows: Tensor) -> FeatureStats:
+    mean = rows.mean(0)
+    centred = rows - mean
+    return FeatureStats(len(rows), mean, centred.T @ centred)
 
 
 def frechet_distance(
@@ -94,6 +108,8 @@ def frechet_distance(
     """
     if path not in ("auto", "eigen", "nuclear"):
         raise ValueError(f"path: expected 'auto', 'eigen' or 'nuclear', found {path!r}.")
+    if path != "nuclear" and not extrapolate and _tall(x) and _tall(y):
+        x, y = FeatureStats.of(x), FeatureStats.of(y)  # type: ignore[arg-type]
     if isinstance(x, FeatureStats) or isinstance(y, FeatureStats):
         if path == "nuclear" or extrapolate:
             raise ValueError("x: expected features, found FeatureStats: the nuclear path and extrapolation need rows.")
@@ -105,6 +121,13 @@ def frechet_distance(
     for rows, name in ((x, "x"), (y, "y")):
         at_least(rows, 2, name, "for a covariance")
     return _extrapolated(x, y, path, generator) if extrapolate else _of_rows(x, y, path)
+
+
+def _tall(x: Tensor | np.ndarray | FeatureStats) -> bool:
+    """Whether rows are so many that their moments are gathered without a copy of them; gradients need one."""
+    if isinstance(x, FeatureStats) or np.ndim(x) != 2 or (isinstance(x, Tensor) and x.requires_grad):
+        return False
+    return len(x) > max(np.shape(x)[1], CHUNK)
 
 
 def gaussian_frechet(
