@@ -20,6 +20,7 @@ def test_equal_laws_stand_at_their_floors():
     for name in ("FD", "energy distance", "sliced Wasserstein distance"):
         one = found.assessments[name]
         assert 0.4 < one.floor.ratio < 2.5, name
+        assert one.floor.source == "holdout"
     assert abs(found.assessments["precision"].value - found.assessments["precision"].floor.mean) < 0.06
     assert found.memorisation.exact.value == 0
     assert found.memorisation.closer.interval.low < 0.5 < found.memorisation.closer.interval.high

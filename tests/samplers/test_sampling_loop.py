@@ -155,6 +155,13 @@ def test_rows_may_walk_their_own_grids():
         torch.testing.assert_close(both[1:], second, rtol=1e-12, atol=1e-12)
 
 
+def test_no_rows_are_drawn_where_none_are_asked_for():
+    x = samplers.sample(MIXTURE.denoiser(EDM), EDM, num_samples=0, shape=(2,), num_steps=3)
+    assert x.shape == (0, 2)
+    mixed = samplers.sample(DENOISER, PROCESS, num_samples=0, shape=TABLE.space, num_steps=3)
+    assert {name: len(block) for name, block in mixed.items()} == {"numeric": 0, "levels": 0}
+
+
 @pytest.mark.parametrize("solver", [Euler(), Heun(), DPMSolverPP(3)], ids=["euler", "heun", "3m"])
 def test_a_run_evaluates_its_schedule_once(solver):
     """Where all rows share their times; the process that was given knows nothing of it afterwards."""

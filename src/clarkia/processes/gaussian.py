@@ -127,8 +127,8 @@ class Gaussian(ABC):
         """Draw ``sigma(1) eps`` of shape ``(num_samples, *shape)``."""
         noise = randn((num_samples, *shape), generator, dtype=dtype, device=device)
         with torch.no_grad():
-            one = torch.ones(1, dtype=torch.float64, device=noise.device)
-            return self.sigma(spread(one, noise[:1])).to(noise.dtype) * noise
+            one = torch.ones((1,) * noise.ndim, dtype=torch.float64, device=noise.device)
+            return self.sigma(one).to(noise.dtype) * noise
 
     # ------------------------------------------------------------------------------- what a prediction means
 

@@ -80,6 +80,8 @@ def sample(
         raise ValueError(f"solver: expected samplers.Mixed for a mixed process, found {type(solver).__name__}.")
     x = _start(process, num_samples, initial, shape, known, generator, dtype, device)
     evidence = Evidence(x, process, known)
+    if num_rows(x) == 0:
+        return x
     evaluate = _Evaluation(denoiser, process, condition, x)
 
     x = evidence.hold(x)
