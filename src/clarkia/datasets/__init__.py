@@ -2,5 +2,14 @@
 
 from .household import household, household_conditional, household_log_prob
 from .laws import Conditional
+from .spurious import Spurious, linear_accuracies, spurious
 
-__all__ = ["Conditional", "household", "household_conditional", "household_log_prob"]
+__all__ = [
+    "Conditional",
+    "Spurious",
+    "household",
+    "household_conditional",
+    "household_log_prob",
+    "linear_accuracies",
+    "spurious",
+]
