@@ -21,6 +21,7 @@ from clarkia.schedules.mask import CosineMask, GeometricMask, LearnedPolynomialM
 from clarkia.schedules.noise import CosineVP, LearnedPowerMean, LinearVP, PowerMean
 from clarkia.schedules.optimise import shortest_paths
 from clarkia.schedules.published import ALIGN_YOUR_STEPS, align_your_steps, interpolated
+from clarkia.schedules.tabulated import TabulatedVP
 
 __all__ = [
     "ALIGN_YOUR_STEPS",
@@ -33,6 +34,7 @@ __all__ = [
     "PolynomialMask",
     "PowerMean",
     "SquaredCosineMask",
+    "TabulatedVP",
     "TimeGrid",
     "against",
     "align_your_steps",
