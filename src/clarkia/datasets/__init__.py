@@ -2,5 +2,6 @@
 
 from .household import household, household_conditional, household_log_prob
 from .laws import Conditional
+from .shapes import ColouredShapes
 
-__all__ = ["Conditional", "household", "household_conditional", "household_log_prob"]
+__all__ = ["ColouredShapes", "Conditional", "household", "household_conditional", "household_log_prob"]

@@ -344,6 +344,7 @@ class TableModel(BaseEstimator):
     @classmethod
     def from_parts(cls, parts: files.ModelParts, path: str | os.PathLike[str]) -> TableModel:
         """The model that the parts of a model file describe."""
+        files.require_kind(parts, "table", path)
         try:
             config = parts.config
             model = cls(**config["parameters"])
