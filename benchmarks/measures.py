@@ -1,36 +1,38 @@
 """Two-sample measures against the packages that people use: agreement, time and memory.
 
-    python benchmarks/measures.py [--rows 50000] [--pair-rows 5000] [--width 2048] [--only NAME ...]
+    python benchmarks/measures.py [--rows 50000] [--pair-rows 5000] [--alone ROWS] [--width 2048] [--only ...] [--write]
 
-Every run is a process of its own; its memory is the peak above what the two feature matrices take. Where a package is
-not installed its published formula stands in, written out in NumPy and SciPy as the package computes it. Packages that
-hold an ``n x m`` matrix are compared at ``--pair-rows`` rows and clarkia is timed alone at ``--rows``.
+Every run is a process of its own; its memory is the peak above what it held with the two float32 feature matrices. The
+peers (`measures_peers.py`) are timed in float64, in which values agree, and once more on the float32 features as they
+come. Those that hold an ``n x m`` matrix run at ``--pair-rows`` rows; clarkia is then timed alone, at ``--rows`` or
+``--alone`` rows, beside what the peer would take there: its figures times the square of the ratio of the rows.
 """
 
 import argparse
 import json
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import torch
 
+import measures_peers as peers
 from clarkia._math.linear import ledoit_wolf
-from clarkia._math.pairwise import k_nearest
+from clarkia._math.neighbours import k_nearest
 from clarkia.measures import kernels, two_sample
-from clarkia.measures.inputs import some_rows
-from clarkia.measures.two_sample.sliced import random_directions
 from clarkia.random import generator
 
-RESULTS = Path(__file__).parent / "results"
-BANDWIDTH, EPS, SUBSETS, SIZE = 60.0, 2000.0, 100, 1000
+RESULTS = Path(__file__).parent / "results" / "measures.md"
 Values = Callable[[np.ndarray, np.ndarray], list[float]]
 
 
@@ -40,199 +42,133 @@ def data(rows: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     scale = np.linspace(0.2, 1.5, width, dtype=np.float32)
     x, y = (rng.standard_normal((rows, width), dtype=np.float32) for _ in range(2))
     np.maximum(x, 0, out=x)
-    np.maximum(y + np.float32(0.05), 0, out=y)
+    y += np.float32(0.05)
+    np.maximum(y, 0, out=y)
     x *= scale
     y *= scale * np.float32(1.02)
     return x, y
 
 
-def frechet_peer(x: np.ndarray, y: np.ndarray) -> list[float]:
-    """clean-fid and torch-fidelity: a general matrix root of the product of the covariances."""
-    from scipy import linalg
-
-    (mu1, sigma1), (mu2, sigma2) = (
-        (np.mean(z, axis=0, dtype=np.float64), np.cov(z.astype(np.float64), rowvar=False)) for z in (x, y)
-    )
-    root = linalg.sqrtm(sigma1.dot(sigma2))
-    diff = mu1 - mu2
-    return [float(diff.dot(diff) + np.trace(sigma1) + np.trace(sigma2) - 2 * np.trace(np.real(root)))]
+def kid(x: np.ndarray, y: np.ndarray) -> list[float]:
+    size = min(peers.SIZE, len(x) // 2)
+    return [two_sample.kid(x, y, size=size, subsets=peers.SUBSETS, generator=generator(1)).value]
 
 
-def kid_peer(x: np.ndarray, y: np.ndarray) -> list[float]:
-    """torch-fidelity: whole Gram matrices of every subset (the same subsets as clarkia draws)."""
-    noise, total = generator(1), 0.0
-    first, second = torch.arange(len(x)), torch.arange(len(y))
-    size = min(SIZE, len(x) // 2)
-    for _ in range(SUBSETS):
-        a, b = x[some_rows(first, size, noise)].astype(np.float64), y[some_rows(second, size, noise)].astype(np.float64)
-        xx, yy, xy = ((p @ q.T / x.shape[1] + 1) ** 3 for p, q in ((a, a), (b, b), (a, b)))
-        own = (xx.sum() - np.trace(xx) + yy.sum() - np.trace(yy)) / (size * (size - 1))
-        total += own - 2 * xy.sum() / size**2
-    return [float(total / SUBSETS)]
-
-
-def kid_ours(x: np.ndarray, y: np.ndarray) -> list[float]:
-    size = min(SIZE, len(x) // 2)
-    return [two_sample.kid(torch.from_numpy(x), torch.from_numpy(y), size=size, generator=generator(1)).value]
-
-
-def mmd_peer(x: np.ndarray, y: np.ndarray) -> list[float]:
-    """scikit-learn's whole kernel matrices."""
-    from sklearn.metrics.pairwise import rbf_kernel
-
-    gamma, (n, m) = 0.5 / BANDWIDTH**2, (len(x), len(y))
-    x, y = x.astype(np.float64), y.astype(np.float64)
-    own = [(g.sum() - np.trace(g)) / (k * (k - 1)) for g, k in ((rbf_kernel(z, gamma=gamma), len(z)) for z in (x, y))]
-    return [float(own[0] + own[1] - 2 * rbf_kernel(x, y, gamma=gamma).sum() / (n * m))]
-
-
-def energy_peer(x: np.ndarray, y: np.ndarray) -> list[float]:
-    """scikit-learn's whole distance matrices."""
-    from sklearn.metrics import pairwise_distances
-
-    x, y = x.astype(np.float64), y.astype(np.float64)
-    return [float(2 * pairwise_distances(x, y).mean() - pairwise_distances(x).mean() - pairwise_distances(y).mean())]
-
-
-def prdc_peer(x: np.ndarray, y: np.ndarray) -> list[float]:
-    """prdc: three whole distance matrices, radii by partition, strict inequalities."""
-    from sklearn.metrics import pairwise_distances
-
-    k = 5
-    x, y = x.astype(np.float64), y.astype(np.float64)
-    radius_x, radius_y = (np.partition(pairwise_distances(z, metric="euclidean"), k, axis=-1)[:, k] for z in (x, y))
-    gap = pairwise_distances(x, y, metric="euclidean")
-    return [
-        float((gap < radius_x[:, None]).any(axis=0).mean()),
-        float((gap < radius_y[None]).any(axis=1).mean()),
-        float((gap < radius_x[:, None]).sum(axis=0).mean() / k),
-        float((gap.min(axis=1) < radius_x).mean()),
-    ]
-
-
-def prdc_ours(x: np.ndarray, y: np.ndarray) -> list[float]:
-    found = two_sample.prdc(x, y)
+def prdc(x: np.ndarray, y: np.ndarray) -> list[float]:
+    found = two_sample.prdc(x, y, peers.NEIGHBOURS)
     return [found.precision, found.recall, found.density, found.coverage]
 
 
-def sliced_peer(x: np.ndarray, y: np.ndarray) -> list[float]:
-    """POT (or its formula): all projections at once, sorted, paired."""
-    directions = random_directions(200, x.shape[1], generator=generator(2)).numpy()
-    x, y = x.astype(np.float64), y.astype(np.float64)
-    try:
-        import ot
-
-        return [float(ot.sliced_wasserstein_distance(x, y, projections=directions.T, p=2))]
-    except ImportError:
-        gap = np.sort(x @ directions.T, axis=0) - np.sort(y @ directions.T, axis=0)
-        return [float((np.abs(gap) ** 2).mean(0).mean() ** 0.5)]
+def sliced(x: np.ndarray, y: np.ndarray) -> list[float]:
+    return [float(two_sample.sliced_wasserstein(x, y, n_projections=peers.LINES, generator=generator(2)))]
 
 
-def sinkhorn_peer(x: np.ndarray, y: np.ndarray) -> list[float]:
-    """POT's sinkhorn_log: log-domain iterations on the whole cost matrix, the plan's cost plus its entropy."""
-    from scipy.special import logsumexp
-
-    x, y = x.astype(np.float64), y.astype(np.float64)
-    cost = (x**2).sum(1)[:, None] + (y**2).sum(1) - 2 * x @ y.T
-    scaled, (n, m) = -cost / EPS, cost.shape
-    u, v = np.zeros(n), np.zeros(m)
-    for _ in range(1000):
-        v = -np.log(m) - logsumexp(scaled + u[:, None], axis=0)
-        u = -np.log(n) - logsumexp(scaled + v, axis=1)
-        if np.abs(np.exp(scaled + u[:, None] + v).sum(0) - 1 / m).sum() < 1e-9:
-            break
-    plan = np.exp(scaled + u[:, None] + v)
-    return [float((plan * cost).sum() + EPS * (plan * np.log(plan * n * m)).sum())]
+def sinkhorn(x: np.ndarray, y: np.ndarray, tolerance: float = 1e-9) -> list[float]:
+    blur = (peers.EPS / 2) ** 0.5
+    return [float(two_sample.sinkhorn_divergence(x, y, blur, debias=False, tolerance=tolerance))]
 
 
-def sinkhorn_ours(x: np.ndarray, y: np.ndarray) -> list[float]:
-    blur = (EPS / 2) ** 0.5
-    return [float(two_sample.sinkhorn_divergence(x, y, blur, debias=False, tolerance=1e-9))]
+def neighbours(x: np.ndarray, y: np.ndarray) -> list[float]:
+    return k_nearest(torch.from_numpy(y), torch.from_numpy(x), peers.NEIGHBOURS)[0].mean(0).tolist()
 
 
-def vendi_peer(x: np.ndarray, y: np.ndarray) -> list[float]:
-    """vendi-score's dual: eigenvalues of the second moments of unit rows."""
-    from scipy import linalg
-    from sklearn.preprocessing import normalize
-
-    rows = normalize(x.astype(np.float64), axis=1)
-    values = linalg.eigvalsh(rows.T @ rows / len(rows))
-    values = values[values > 0]
-    return [float(np.exp(-(values * np.log(values)).sum()))]
-
-
-def neighbours_peer(x: np.ndarray, y: np.ndarray) -> list[float]:
-    """scikit-learn's brute-force neighbours."""
-    from sklearn.neighbors import NearestNeighbors
-
-    found = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(x.astype(np.float64))
-    return found.kneighbors(y.astype(np.float64))[0].mean(0).tolist()
-
-
-def shrinkage_peer(x: np.ndarray, y: np.ndarray) -> list[float]:
-    """scikit-learn's Ledoit-Wolf covariance."""
-    from sklearn.covariance import ledoit_wolf as peer
-
-    return [float(np.trace(peer(x.astype(np.float64))[0])), float(np.linalg.norm(peer(y.astype(np.float64))[0]))]
-
-
-def shrinkage_ours(x: np.ndarray, y: np.ndarray) -> list[float]:
+def shrinkage(x: np.ndarray, y: np.ndarray) -> list[float]:
     return [float(ledoit_wolf(torch.from_numpy(x)).trace()), float(ledoit_wolf(torch.from_numpy(y)).norm())]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A measure, its peer, and whether the peer (or the task itself) is quadratic in the rows."""
+    """A measure and its peer.
+
+    Attributes:
+        ours: Numbers of clarkia.
+        peer: Numbers of the package, `measures_peers`.
+        package: Its name on the index.
+        module: Which module of it has to import.
+        quadratic: Whether the peer holds a matrix of all pairs.
+        most_rows: Beside the peer, whatever was asked for.
+        alone: Rows that clarkia runs at alone, where all of them would take too long.
+    """
 
     ours: Values
-    peer: Values
+    peer: Callable[[np.ndarray, np.ndarray, type], list[float]]
     package: str
+    module: str
     quadratic: bool = False
     most_rows: int | None = None
+    alone: int | None = None
+
+    def label(self) -> str:
+        """The package and its version, or that its formula stands in."""
+        try:
+            number = version(self.package)
+        except PackageNotFoundError:
+            return f"{self.package} (its formula)"
+        return f"{self.package} {number}" if peers.module(self.module) else f"{self.package} (its formula)"
 
 
+SKLEARN = "scikit-learn", "sklearn"
 COMPARISONS = {
     "frechet": Comparison(
-        lambda x, y: [float(two_sample.frechet_distance(x, y))], frechet_peer, "torch-fidelity, clean-fid"
+        lambda x, y: [float(two_sample.frechet_distance(x, y))],
+        peers.frechet,
+        "torch-fidelity",
+        "torch_fidelity.metric_fid",
     ),
-    "kid": Comparison(kid_ours, kid_peer, "torch-fidelity"),
+    "kid": Comparison(kid, peers.kid, "torch-fidelity", "torch_fidelity.metric_kid"),
+    "sliced": Comparison(sliced, peers.sliced, "POT", "ot"),
+    "vendi": Comparison(
+        lambda x, y: [float(two_sample.vendi(x))], peers.vendi, "vendi-score", "vendi_score.vendi"
+    ),
+    "ledoit-wolf": Comparison(shrinkage, peers.shrinkage, *SKLEARN),
     "mmd": Comparison(
-        lambda x, y: [float(two_sample.mmd2(x, y, kernel=kernels.Gaussian(BANDWIDTH)))], mmd_peer, "scikit-learn", True
+        lambda x, y: [float(two_sample.mmd2(x, y, kernel=kernels.Gaussian(peers.BANDWIDTH)))],
+        peers.mmd,
+        *SKLEARN,
+        quadratic=True,
+        alone=20_000,
     ),
-    "energy": Comparison(lambda x, y: [float(two_sample.energy_distance(x, y))], energy_peer, "scikit-learn", True),
-    "prdc": Comparison(prdc_ours, prdc_peer, "prdc", True),
-    "sliced": Comparison(
-        lambda x, y: [float(two_sample.sliced_wasserstein(x, y, n_projections=200, generator=generator(2)))],
-        sliced_peer,
-        "POT",
+    "energy": Comparison(
+        lambda x, y: [float(two_sample.energy_distance(x, y))], peers.energy, *SKLEARN, quadratic=True, alone=20_000
     ),
-    "sinkhorn": Comparison(sinkhorn_ours, sinkhorn_peer, "POT", True, 2000),
-    "vendi": Comparison(lambda x, y: [float(two_sample.vendi(x))], vendi_peer, "vendi-score"),
-    "neighbours": Comparison(
-        lambda x, y: k_nearest(torch.from_numpy(y), torch.from_numpy(x), 5)[0].mean(0).tolist(),
-        neighbours_peer,
-        "scikit-learn",
-        True,
+    "prdc": Comparison(prdc, peers.prdc, "prdc", "prdc", quadratic=True, alone=20_000),
+    "neighbours": Comparison(neighbours, peers.neighbours, *SKLEARN, most_rows=10_000),
+    "sinkhorn": Comparison(sinkhorn, peers.sinkhorn, "POT", "ot", quadratic=True, most_rows=2000, alone=4000),
+    "exact": Comparison(
+        lambda x, y: [float(two_sample.exact_wasserstein(x, y))], peers.exact, "POT", "ot", quadratic=True,
+        most_rows=2000, alone=2000,
     ),
-    "ledoit-wolf": Comparison(shrinkage_ours, shrinkage_peer, "scikit-learn"),
-}
+}  # fmt: skip
 
 
-def peak() -> float:
-    """Largest memory of this process so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def memory(field: str) -> float:
+    """``VmRSS`` (held now) or ``VmHWM`` (the peak since `reset`) of this process, in MiB."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found = re.search(rf"{field}:\s+(\d+) kB", status.read_text())
+    return int(found[1]) / 1024 if found else 0.0
+
+
+def reset() -> None:
+    """Let the peak start from what is held now."""
+    clear = Path("/proc/self/clear_refs")
+    if clear.exists():
+        clear.write_text("5")
 
 
 def child(name: str, side: str, rows: int, width: int) -> None:
     """One run: values, seconds and memory on standard output."""
     comparison = COMPARISONS[name]
     x, y = data(rows, width)
-    function = comparison.ours if side == "ours" else comparison.peer
+    types = {"float64": np.float64, "float32": np.float32}
+    function = comparison.ours if side == "clarkia" else partial(comparison.peer, dtype=types[side])
     function(x[:64], y[:64])  # imports and first calls are not timed
-    before, start = peak(), time.perf_counter()
+    reset()
+    before, start = memory("VmRSS"), time.perf_counter()
     values = function(x, y)
     seconds = time.perf_counter() - start
-    print(json.dumps({"values": values, "seconds": seconds, "mib": peak() - before}))
+    print(json.dumps({"values": values, "seconds": seconds, "mib": max(0.0, memory("VmHWM") - before)}))
 
 
 def run(name: str, side: str, rows: int, width: int) -> dict:
@@ -241,7 +177,7 @@ def run(name: str, side: str, rows: int, width: int) -> dict:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{name} ({side}, {rows} rows): {done.stderr.strip().splitlines()[-1]}")
-    return json.loads(done.stdout)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def gap(ours: list[float], peer: list[float]) -> float:
@@ -249,25 +185,58 @@ def gap(ours: list[float], peer: list[float]) -> float:
     return max(abs(a - b) / max(abs(b), 1e-12) for a, b in zip(ours, peer, strict=True))
 
 
-def compare(name: str, rows: int, pair_rows: int, width: int) -> list[str]:
-    """Lines of the table of one measure."""
+def line(name: str, peer: str, rows: int, ours: dict, theirs: dict, measured: bool = True) -> str:
+    """One row of the table."""
+    sign = "" if measured else "~"
+    found = f"{gap(ours['values'], theirs['values']):.1e}" if measured else ""
+    return (
+        f"| {name} | {peer} | {rows:,} | {found} | {ours['seconds']:.2f} | {sign}{theirs['seconds']:.2f} "
+        f"| {theirs['seconds'] / ours['seconds']:.2f} | {ours['mib']:.0f} | {sign}{theirs['mib']:.0f} |"
+    )
+
+
+def compare(name: str, rows: int, pair_rows: int, width: int, most: int | None = None) -> list[str]:
+    """Lines of the table of one measure; ``most`` rows alone, or as many as a few minutes allow."""
     comparison = COMPARISONS[name]
-    shared = pair_rows if comparison.quadratic else rows
-    shared = min(shared, comparison.most_rows or shared)
-    ours, peer = run(name, "ours", shared, width), run(name, "peer", shared, width)
+    shared = min(pair_rows if comparison.quadratic else rows, comparison.most_rows or rows)
+    ours, theirs, single = (run(name, side, shared, width) for side in ("clarkia", "float64", "float32"))
+    label = comparison.label()
     lines = [
-        f"| {name} | {comparison.package} | {shared:,} | {gap(ours['values'], peer['values']):.1e} "
-        f"| {ours['seconds']:.2f} | {peer['seconds']:.2f} | {peer['seconds'] / ours['seconds']:.2f} "
-        f"| {ours['mib']:.0f} | {peer['mib']:.0f} |"
+        line(name, label, shared, ours, theirs),
+        line(name, f"{label}, float32", shared, ours, single),
     ]
-    if comparison.quadratic and comparison.most_rows is None and rows > shared:
-        alone = run(name, "ours", rows, width)
-        whole = 8 * rows**2 / 2**20
-        lines.append(
-            f"| {name} | (one matrix n x m: {whole:,.0f} MiB) | {rows:,} | | {alone['seconds']:.2f} | | "
-            f"| {alone['mib']:.0f} | |"
-        )
+    alone = min(most or comparison.alone or rows, rows)
+    if comparison.quadratic and alone > shared:
+        growth = (alone / shared) ** 2
+        projected = {"seconds": growth * theirs["seconds"], "mib": growth * theirs["mib"]}
+        lines.append(line(name, f"{label}, projected", alone, run(name, "clarkia", alone, width), projected, False))
     return lines
+
+
+TABLE = (
+    "| measure | peer | rows | gap | clarkia, s | peer, s | ratio | clarkia, MiB | peer, MiB |\n"
+    "|---|---|---|---|---|---|---|---|---|"
+)
+HEADING = """# Two-sample measures against other packages
+
+`OMP_NUM_THREADS={threads} python benchmarks/measures.py {arguments}` on {machine}.
+
+Features of width {width}, float32. Memory is the peak above what the process held with the features; gap is the
+relative difference of the values; ratio is the peer's time over clarkia's. A peer without a note ran in float64, one
+with "float32" on the features as they are, where its values may miss 1e-6. "(its formula)" says that the package did not
+import and that its formula was written out. Figures behind a "~" are projected: the peer's at fewer rows (the line
+above) times the square of the ratio of the rows, because its matrices do not fit.
+"""
+
+
+def written(lines: list[str], heading: str, old: str) -> str:
+    """The results with new lines in place of the old ones of the same measures."""
+    fresh = {row.split("|")[1].strip() for row in lines}
+    kept = [row for row in old.splitlines() if row.startswith("| ") and row.split("|")[1].strip() in COMPARISONS]
+    rows = [row for row in kept if row.split("|")[1].strip() not in fresh] + lines
+    order = list(COMPARISONS)
+    rows.sort(key=lambda row: order.index(row.split("|")[1].strip()))
+    return "\n".join([heading, TABLE, *rows]) + "\n"
 
 
 def main() -> None:
@@ -275,33 +244,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--pair-rows", type=int, default=5_000)
+    parser.add_argument("--alone", type=int, help="rows of the runs of clarkia alone; by default a few minutes' worth")
     parser.add_argument("--width", type=int, default=2048)
     parser.add_argument("--only", nargs="+", choices=COMPARISONS, default=list(COMPARISONS))
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--write", action="store_true", help="also write results/measures.md")
+    parser.add_argument("--write", action="store_true", help="also write results/measures.md, line by line")
     options = parser.parse_args()
     if options.child:
         child(*options.child, options.rows, options.width)
         return
-    table = [
-        "| measure | peer | rows | gap | clarkia, s | peer, s | ratio | clarkia, MiB | peer, MiB |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    print("\n".join(table))
+    heading = HEADING.format(
+        threads=os.environ.get("OMP_NUM_THREADS", os.cpu_count()),
+        arguments=f"--rows {options.rows} --pair-rows {options.pair_rows} --width {options.width}",
+        machine=f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, NumPy {np.__version__}, "
+        f"Python {platform.python_version()}",
+        width=options.width,
+    )
+    print(TABLE)
     for name in options.only:
-        for line in compare(name, options.rows, options.pair_rows, options.width):
-            table.append(line)
-            print(line, flush=True)
-    if options.write:
-        machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, Python {sys.version[:6]}"
-        arguments = f"--rows {options.rows} --pair-rows {options.pair_rows} --width {options.width}"
-        text = (
-            "# Two-sample measures against other packages\n\n"
-            f"`python benchmarks/measures.py {arguments}` on {machine}. "
-            f"Features of width {options.width}; memory is the peak above the features; "
-            "ratio is peer over clarkia; gap is relative.\n\n" + "\n".join(table) + "\n"
-        )
-        (RESULTS / "measures.md").write_text(text)
+        lines = compare(name, options.rows, options.pair_rows, options.width, options.alone)
+        print("\n".join(lines), flush=True)
+        if options.write:
+            RESULTS.write_text(written(lines, heading, RESULTS.read_text() if RESULTS.exists() else ""))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """The checks shipped to users pass on the library's own parts and fail on each broken promise."""
 
+import functools
+import inspect
 from dataclasses import dataclass
 
 import pytest
 import torch
 
 from clarkia import samplers, testing
+from clarkia.measures import two_sample
 from clarkia.oracles import FiniteJoint, GaussianMixture, MixedJoint
 from clarkia.processes import EDM, Masked, Mixed, RectifiedFlow
-from clarkia.random import generator
+from clarkia.random import generator, randn
 from clarkia.samplers import Ancestral, DPMSolverPP, Euler, Heun
 
 MIXTURE = GaussianMixture([0.4, 0.6], [[-1.0, 0.0], [1.0, 0.5]], [[[0.3, 0.1], [0.1, 0.2]]] * 2)
@@ -105,3 +108,90 @@ def test_a_broken_process_is_caught():
 
     with pytest.raises(AssertionError, match="return x0 exactly"):
         testing.check_process(Noisy(), torch.zeros(4, 2))
+
+
+SYMMETRIC = {"symmetric": True}
+DISTANCE = {"symmetric": True, "on_equal_sets": 0.0, "differentiable": True}
+MEASURES = {
+    two_sample.frechet_distance: ({}, DISTANCE),
+    two_sample.mmd2: ({}, {"symmetric": True, "differentiable": True}),
+    two_sample.kid: ({"size": 24, "subsets": 2}, SYMMETRIC),  # all rows: other subsets in another order otherwise
+    two_sample.cmmd: ({}, DISTANCE),
+    two_sample.mmd_permutation_test: ({"permutations": 5}, {"ordered": True}),
+    two_sample.mmd_linear_test: ({}, SYMMETRIC | {"ordered": True}),
+    two_sample.energy_distance: ({}, DISTANCE),
+    two_sample.characteristic_distance: ({"n_frequencies": 16}, DISTANCE),
+    two_sample.cauchy_schwarz: ({}, DISTANCE),
+    two_sample.wasserstein_1d: ({}, DISTANCE),
+    two_sample.sliced_wasserstein: ({"n_projections": 20}, DISTANCE),
+    two_sample.max_sliced_wasserstein: ({"steps": 3}, DISTANCE),
+    two_sample.sinkhorn_divergence: ({"blur": 1.0}, DISTANCE),
+    two_sample.exact_wasserstein: ({}, DISTANCE),
+    two_sample.prdc: ({"k": 3}, {}),
+    two_sample.soft_precision_recall: ({"k": 3}, {}),
+    two_sample.alpha_precision: ({"k": 3}, {}),
+    two_sample.vendi_ratio: ({}, {"on_equal_sets": 1.0, "differentiable": True}),
+}
+MORE = {
+    "biased discrepancy": (functools.partial(two_sample.mmd2, unbiased=False), DISTANCE),
+    "p = 1": (functools.partial(two_sample.sinkhorn_divergence, blur=0.5, p=1), DISTANCE),
+    "nuclear": (functools.partial(two_sample.frechet_distance, path="nuclear"), DISTANCE),
+    "learned": (
+        functools.partial(
+            two_sample.characteristic_distance, frequencies=two_sample.LearnedFrequencies(2), n_frequencies=8
+        ),
+        {"ordered": True, "differentiable": True},
+    ),
+}
+CHECKED = {f.__name__: (functools.partial(f, **options), facts) for f, (options, facts) in MEASURES.items()} | MORE
+
+
+@pytest.mark.parametrize("width", [3, 40])  # distances from differences, and from products
+@pytest.mark.parametrize("name", CHECKED)
+def test_two_sample_measures(name, width):
+    measure, facts = CHECKED[name]
+    x, y = (randn((24, width), generator(seed), dtype=torch.float64) for seed in (8, 9))
+    testing.check_measure(measure, x, 1.3 * y + 0.2, **facts)
+
+
+def test_no_measure_of_two_sets_is_left_out():
+    public = [getattr(two_sample, name) for name in two_sample.__all__]
+    functions = [each for each in public if inspect.isfunction(each)]
+    assert {f for f in functions if list(inspect.signature(f).parameters)[:2] == ["x", "y"]} == set(MEASURES)
+
+
+def careless(x, y, chunk=5):
+    """The distance of the means, without a look at the rows; each fault below is one more."""
+    x, y = (torch.as_tensor(rows) for rows in (x, y))
+    known = x.ndim == 2 and x.shape[1:] == y.shape[1:] and 0 not in (*x.shape, *y.shape)
+    if not (known and bool((x.sum() + y.sum()).isfinite())):
+        raise ValueError("y: expected the same columns.")
+    return (x.double().mean(0) - y.double().mean(0)).square().sum()
+
+
+NOISE = generator(10)
+MISTAKES = {
+    "finite": lambda x, y: careless(x, y) / 0.0,
+    "same seed": lambda x, y: careless(x, y) + randn((1,), NOISE),
+    "must be 0": lambda x, y: careless(x, y) + 1e-3,
+    "exchanged": lambda x, y: careless(x, y) * torch.as_tensor(x).std(),
+    "order of the rows": lambda x, y: careless(x, y) * (1 + torch.as_tensor(x)[0, 0] + torch.as_tensor(y)[0, 0]),
+    "chunk": lambda x, y, chunk=5: careless(x, y) * chunk,
+    "float32": lambda x, y: careless(x, y) + 1e-6 * (torch.as_tensor(x).dtype == torch.float32),
+    "arrays": lambda x, y: careless(x, y) * (1 if isinstance(x, torch.Tensor) else 2),
+    "alone": lambda x, y: careless(x.copy_(x.flip(0)) if isinstance(x, torch.Tensor) else x, y),
+    "different widths": lambda x, y: careless(x[:, :2], y[:, :2]),
+    "a NaN": lambda x, y: careless(x, torch.as_tensor(y).nan_to_num()),
+    "no row": lambda x, y: careless(x, y) if len(y) else torch.zeros(()),
+    "one row": lambda x, y: careless(x, y) * (1 if len(x) > 1 else torch.nan),
+    "gradients": lambda x, y: careless(x, y).sqrt(),
+}
+
+
+@pytest.mark.parametrize(("words", "mistake"), MISTAKES.items())
+def test_a_broken_measure_is_caught(words, mistake):
+    x, y = (randn((12, 3), generator(seed), dtype=torch.float64) for seed in (11, 12))
+    promises = {"symmetric": True, "on_equal_sets": 0.0, "differentiable": True}
+    testing.check_measure(careless, x, y, **promises)
+    with pytest.raises(AssertionError, match=words):
+        testing.check_measure(mistake, x, y, **promises)

@@ -1,4 +1,4 @@
-"""Checks of the library's contracts, for the processes, denoisers and solvers that users write themselves.
+"""Checks of the library's contracts, for the processes, denoisers, solvers and measures that users write themselves.
 
 Each check runs the object on data it is given and raises `AssertionError` with one sentence at the first broken
 promise.
@@ -6,6 +6,8 @@ promise.
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -135,6 +137,116 @@ def check_solver(solver: Any, process: Any, denoiser: Callable[..., Any], x0: St
         take_rows(x_s, slice(0, None, 2)), take_rows(x_t, slice(0, None, 2)), "elements at t = 0 must stay as they are"
     )
     _assert(before == (repr(vars(solver)) if before else ""), "a solver must keep nothing on itself")
+
+
+def check_measure(
+    measure: Callable[..., Any],
+    x: Tensor,
+    y: Tensor,
+    *,
+    on_equal_sets: float | None = None,
+    symmetric: bool = False,
+    ordered: bool = False,
+    differentiable: bool = False,
+    seed: int = 0,
+) -> None:
+    """Check a two-sample measure on two feature matrices.
+
+    Its numbers are finite and real, repeat under the same seed, and stay the same (to 1e-9) whatever the order of the
+    rows, the ``chunk`` where it takes one, and whether the rows are float32, float64 or arrays; the rows themselves are
+    left alone. Rows that make no sense raise `ValueError`: different widths, NaN, infinite numbers, no row, no matrix.
+    One row, and rows that are all equal, raise it or give numbers. Random choices without a generator of their own are
+    seeded before every call; a generator that is kept between calls breaks the promise to repeat.
+
+    Args:
+        measure: ``(x, y) ->`` a number, a tensor of numbers, a dataclass of these, or a tuple that begins with one.
+        x: ``(n, d)``, float64, at least two columns and as many rows as the measure needs.
+        y: ``(m, d)``.
+        on_equal_sets: Its numbers where ``y`` is ``x``, to 1e-6; None where they have no fixed value.
+        symmetric: ``measure(x, y)`` is ``measure(y, x)``.
+        ordered: The order of the rows may matter.
+        differentiable: Gradients in both sets are finite, where the sets are equal as well.
+        seed: Seed of the choices.
+    """
+
+    def numbers(x: Any, y: Any, **options: Any) -> Tensor:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return _numbers(measure(x, y, **options))
+
+    before = x.clone(), y.clone()
+    value = numbers(x, y)
+    _assert(bool(value.isfinite().all()), "a measure of finite rows must be finite")
+    _near(numbers(x, y), value, "a measure must repeat under the same seed")
+    if on_equal_sets is not None:
+        gap = numbers(x, x.clone()) - on_equal_sets
+        _assert(bool((gap.abs() < 1e-6).all()), f"a measure of equal sets must be {on_equal_sets:g}")
+    if symmetric:
+        _near(numbers(y, x), value, "a symmetric measure must not change when the sets are exchanged")
+    if not ordered:
+        _near(numbers(x.flip(0), y.roll(1, 0)), value, "a measure must not depend on the order of the rows")
+    if "chunk" in inspect.signature(measure).parameters:
+        _near(numbers(x, y, chunk=3), value, "a measure must not depend on chunk")
+    single = x.float(), y.float()
+    exact = numbers(*(rows.double() for rows in single))
+    _near(numbers(*single), exact, "a measure of float32 rows must be that of the same numbers in float64")
+    _near(numbers(x.numpy(), y.numpy()), value, "a measure of arrays must be that of tensors")
+    _assert(torch.equal(x, before[0]) and torch.equal(y, before[1]), "a measure must leave its rows alone")
+    _check_rows_that_make_no_sense(numbers, x, y)
+    if differentiable:
+        for other in (y, x):
+            _check_gradient(numbers, x, other)
+
+
+def _check_rows_that_make_no_sense(numbers: Callable[..., Tensor], x: Tensor, y: Tensor) -> None:
+    def with_entry(number: float) -> Tensor:
+        rows = y.clone()
+        rows[-1, -1] = number
+        return rows
+
+    refused = {
+        "different widths": (x, y[:, :-1]),
+        "a NaN": (x, with_entry(torch.nan)),
+        "an infinite number": (with_entry(-torch.inf), x),
+        "no row": (x, y[:0]),
+        "no column": (x[:, :0], y[:, :0]),
+        "no matrix": (x[:, 0], y[:, 0]),
+    }
+    for what, rows in refused.items():
+        try:
+            numbers(*rows)
+        except ValueError:
+            continue
+        raise AssertionError(f"a measure must raise ValueError for {what}.")
+    for what, rows in {"one row": (x[:1], y[:1]), "equal rows": (x[:1].expand_as(x), x[:1].expand_as(y))}.items():
+        try:
+            value = numbers(*rows)
+        except ValueError:
+            continue
+        _assert(bool(value.isfinite().all()), f"a measure of {what} must be finite or raise ValueError")
+
+
+def _check_gradient(numbers: Callable[..., Tensor], x: Tensor, y: Tensor) -> None:
+    leaves = [rows.clone().requires_grad_() for rows in (x, y)]
+    for leaf, slope in zip(leaves, torch.autograd.grad(numbers(*leaves).sum(), leaves), strict=True):
+        fits = slope.shape == leaf.shape and bool(slope.isfinite().all())
+        _assert(fits, "a differentiable measure must have finite gradients, where sets are equal as well")
+
+
+def _numbers(result: Any) -> Tensor:
+    """The numbers of a measure's result in one row; those of a dataclass are its floats and tensors."""
+    if isinstance(result, tuple):
+        result = result[0]
+    parts = [result]
+    if dataclasses.is_dataclass(result):
+        parts = [getattr(result, field.name) for field in dataclasses.fields(result)]
+        parts = [part for part in parts if isinstance(part, float | Tensor)]
+    return torch.cat([torch.as_tensor(part, dtype=torch.float64).flatten() for part in parts])
+
+
+def _near(found: Tensor, expected: Tensor, promise: str) -> None:
+    same = found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-9, atol=1e-12)
+    _assert(same, promise)
 
 
 def _check_answer(answer: Any, x_t: Tensor, t: Tensor, process: Any, name: str) -> None:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from clarkia import curation
-from clarkia._math.pairwise import k_nearest
+from clarkia._math.neighbours import k_nearest
 from clarkia.curation.synthetic.augment import shifted
 from clarkia.curation.synthetic.forms import assemble, take_apart
 from clarkia.curation.synthetic.pools import interpolated
@@ -162,6 +162,37 @@ def test_pools_mix_parameters_and_keep_trained_buffers():
     with torch.no_grad():
         torch.testing.assert_close(drawn.logits(images(4, 1)), trained.eval()(images(4, 1)))
         assert float((drawn.features(images(4, 1)) - trained.features(images(4, 1))).abs().max()) > 1e-3
+
+
+def test_each_of_several_layers_adds_its_distance():
+    """Mean matching by hand: the loss of two layers is the sum of the losses of each, and so is the step."""
+    x, labels = images(12, 1).double(), torch.arange(12) % 2
+    functions = {"square": lambda x: x.flatten(1).square(), "sum": lambda x: x.sum(3)}
+    functions["both"] = lambda x: (functions["square"](x), functions["sum"](x))
+    losses = {}
+    for name, function in functions.items():
+        method = curation.Matching(
+            pool=curation.FixedFeatures(function), criterion=curation.MeanGap(), weight=3.0,
+            descent=curation.Descent(steps=1, learning_rate=0.1),
+        )  # fmt: skip
+        losses[name] = curation.distill(x, labels, per_class=2, method=method, generator=generator(1)).losses[0]
+    assert losses["both"] == pytest.approx(losses["square"] + losses["sum"], rel=1e-9)
+    assert min(losses.values()) > 0.01
+
+
+def test_a_pool_gives_the_outputs_of_its_layers():
+    torch.manual_seed(2)
+    model = curation.convnet((1, 8, 8), 3, width=4, depth=2, norm="none")
+    pool = curation.ModelPool(model, ((model.state_dict(), model.state_dict()),), layers=("maps.3", "maps.7"))
+    x = images(5, 1).requires_grad_()
+    first, last = pool.draw(generator(0)).features(x)
+    half = model.maps[:4](x)
+    torch.testing.assert_close(first, half.flatten(1))
+    torch.testing.assert_close(last, model.maps[4:](half).flatten(1))
+    (slope,) = torch.autograd.grad(first.sum() + last.sum(), x)
+    assert bool((slope != 0).any())
+    with pytest.raises(ValueError, match=r"^layers: expected distinct layer names"):
+        curation.ModelPool(model, pool.pairs, layers=("maps.9",))
 
 
 def test_random_features_are_new_at_every_draw_and_the_same_within_one():

@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from clarkia.measures.outliers import HVCM, HVCMHead, HVCMLoss, HVCMScorer
+from clarkia.measures.outliers import (
+    HVCM,
+    DistilledHVCM,
+    DistilledHVCMLoss,
+    HVCMHead,
+    HVCMLoss,
+    HVCMScorer,
+    agreement_loss,
+)
 from clarkia.measures.outliers.averages import RunningAverage
 from clarkia.measures.outliers.hvcm import CIFAR, IMAGENET, attribute_divergences
 from clarkia.random import generator, randn
@@ -141,6 +149,70 @@ def test_training_makes_attributes_follow_their_class():
     assert torch.equal(again.score(far), fitted.score(far))
 
 
+# ------------------------------------------------------------------------------------------ self-distillation
+
+
+def test_agreement_by_hand():
+    """A teacher sure by 3 to 1 of its first view and even on the second; views of their own do not count."""
+    teacher = torch.tensor([[[0.04 * math.log(3), 0.0]], [[0.0, 0.0]]])
+    student = torch.tensor([[[0.1 * math.log(4), 0.0]], [[0.0, 0.1 * math.log(9)]], [[0.0, 0.0]]])
+    of_first = [-0.75 * math.log(0.1) - 0.25 * math.log(0.9), math.log(2)]
+    of_second = [-0.5 * math.log(0.8) - 0.5 * math.log(0.2), math.log(2)]
+    loss = agreement_loss(student, teacher, torch.zeros(2))
+    assert loss.tolist() == pytest.approx([sum(of_first + of_second) / 4])
+    # what all views of all inputs share is no news
+    moved = agreement_loss(student, teacher + torch.tensor([5.0, 2.0]), torch.tensor([5.0, 2.0]))
+    assert moved.tolist() == pytest.approx(loss.tolist(), rel=1e-4)
+
+
+def twice(x, generator):
+    """Two whole views and one of the first half of the columns."""
+    half = torch.cat([x[:, :2], torch.zeros_like(x[:, 2:])], 1)
+    return [x, x + 0.1 * randn(x.shape, generator), half]
+
+
+def test_the_teacher_follows_and_is_not_trained():
+    module = DistilledHVCM(HVCM(nn.Linear(5, 5), small(rate=0.5)), momentum=0.75)
+    batch = {"x": randn((6, 5), generator(2)), "label": torch.arange(6) % 3}
+    start = module.teacher.head.directions.clone()
+    with torch.no_grad():
+        module.student.head.directions += 1
+    loss = DistilledHVCMLoss(twice, HVCMLoss())
+    module.eval()
+    loss(module, batch, generator(0))
+    assert torch.equal(module.teacher.head.directions, start)
+    assert float(module.centre.mass.sum()) == 0
+    module.train()
+    for _ in range(3):
+        terms = loss(module, batch, generator(0))
+    assert {name: term.shape for name, term in terms.items()} == {
+        "density": (6,), "groups": (6,), "agreement": (6,)}  # fmt: skip
+    assert torch.allclose(module.teacher.head.directions, start + (1 - 0.75**3), atol=1e-6)
+    sum(term.sum() for term in terms.values()).backward()
+    assert all(p.grad is None for p in module.teacher.parameters())
+    assert all(p.grad is not None for p in module.student.parameters())
+    # density and groups are means over the two whole views
+    z, logits = zip(*[module(view) for view in twice(batch["x"], generator(0))], strict=True)
+    centres = module.student.head.centres[batch["label"]]
+    expected = [loss.density.terms(z[i], logits[i], centres)["density"] for i in (0, 1)]
+    assert torch.allclose(terms["density"], (expected[0] + expected[1]) / 2, atol=1e-7)
+    # group weights follow both views: after equal batches their average is that of the shares
+    shares = torch.stack([part.double().softmax(1) for part in logits[:2]])[:, [0, 3]].mean((0, 1))
+    assert torch.allclose(module.student.head.weights()[0], shares, atol=1e-6)
+
+
+def test_training_with_views_finds_classes_and_strangers():
+    labels = torch.arange(400) % 2
+    x = torch.where(labels[:, None] == 0, 2.0, -2.0) * torch.tensor([1.0, 0.0, 1.0, 0.0])
+    x = x + 0.3 * randn((400, 4), generator(3))
+    options = TrainingOptions(max_steps=100, batch_size=64, learning_rate=1e-2)
+    fitted = HVCMScorer(width=16, groups=4, options=options, views=twice).fit(x, labels)
+    assert not fitted.model.training
+    assert float((fitted.classify(x) == labels).double().mean()) == 1
+    far = torch.tensor([[0.0, 3.0, 0.0, 3.0]]) + 0.3 * randn((100, 4), generator(4))
+    assert float(fitted.score(far).quantile(0.05)) > float(fitted.score(x).quantile(0.95))
+
+
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="width: expected a multiple of the 4 groups, found 10"):
         small(width=10)
@@ -148,3 +220,9 @@ def test_bad_arguments_are_named():
         small(rate=0.0)
     with pytest.raises(ValueError, match="module: expected an HVCM, found Linear"):
         HVCMLoss()(nn.Linear(2, 2), {})
+    with pytest.raises(ValueError, match="momentum: expected a share in"):
+        DistilledHVCM(HVCM(nn.Identity(), small()), momentum=1.0)
+    with pytest.raises(ValueError, match="module: expected a DistilledHVCM, found HVCM"):
+        DistilledHVCMLoss(twice)(HVCM(nn.Identity(), small()), {})
+    with pytest.raises(ValueError, match="views: expected at least 2 views of a batch, found 1"):
+        DistilledHVCMLoss(lambda x, g: [x])(DistilledHVCM(HVCM(nn.Identity(), small())), {"x": torch.zeros(2, 5)})

@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.covariance import ledoit_wolf as sklearn_ledoit_wolf
 
-from clarkia._math import linear, pairwise
+from clarkia._math import linear, neighbours, pairwise
 from clarkia.random import generator, rand, randn
 
 F64 = torch.float64
@@ -71,29 +71,53 @@ def test_blocks_are_not_kept_for_the_gradient():
     torch.testing.assert_close(slope, 2 * (x.detach() - normal(400, 2, 6).mean(0)) / 400, atol=1e-14, rtol=1e-9)
 
 
+@pytest.fixture(params=["library", "blocks"])
+def k_nearest(request, monkeypatch):
+    """The search of either kind of machine; blocks are those of an accelerator."""
+    if request.param == "blocks":
+        monkeypatch.setattr(neighbours, "_search_on_cpu", neighbours._search_in_blocks)
+        monkeypatch.setattr(neighbours, "SEARCH_QUERIES", 7)
+        monkeypatch.setattr(neighbours, "SEARCH_POINTS", 16)
+    return neighbours.k_nearest
+
+
+@pytest.mark.parametrize("k", [1, 4])
 @pytest.mark.parametrize("d", [2, 40])
-def test_nearest_neighbours(d, monkeypatch):
-    monkeypatch.setattr(pairwise, "POINTS", 16)
+def test_nearest_neighbours(k_nearest, d, k):
     x, y = normal(50, d, 7), normal(45, d, 8)
     values, order = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").sort(1)
-    found, indices = pairwise.k_nearest(x, y, 4, chunk=7)
-    torch.testing.assert_close(found, values[:, :4], rtol=1e-12, atol=0)
-    assert bool((indices == order[:, :4]).all())
-    own, itself = pairwise.k_nearest(x, x, 4, exclude_self=True, chunk=7)
+    found, indices = k_nearest(x, y, k)
+    torch.testing.assert_close(found, values[:, :k], rtol=1e-12, atol=0)
+    assert bool((indices == order[:, :k]).all())
+    own, itself = k_nearest(x, x, k, exclude_self=True)
     values, order = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").sort(1)
-    torch.testing.assert_close(own, values[:, 1:5], rtol=1e-12, atol=0)
-    assert bool((itself == order[:, 1:5]).all())
+    torch.testing.assert_close(own, values[:, 1 : k + 1], rtol=1e-12, atol=0)
+    assert bool((itself == order[:, 1 : k + 1]).all())
 
 
-def test_neighbours_that_coincide_are_at_distance_zero():
+def test_neighbours_that_coincide_are_at_distance_zero(k_nearest):
     x = (normal(10, 80, 9) + 1e3).repeat(2, 1)
-    found, indices = pairwise.k_nearest(x, x, 2, exclude_self=True)
+    found, indices = k_nearest(x, x, 2, exclude_self=True)
     assert bool((found[:, 0] == 0).all())
     assert bool((found[:, 1] > 1).all())
     assert indices[:, 0].tolist() == [*range(10, 20), *range(10)]
     for k in (0, 20):
         with pytest.raises(ValueError, match="k: expected 1 to 19"):
-            pairwise.k_nearest(x, x, k, exclude_self=True)
+            k_nearest(x, x, k, exclude_self=True)
+
+
+def test_a_row_is_not_its_own_neighbour_among_many_copies(k_nearest):
+    x = torch.eye(3, dtype=torch.float64).repeat(30, 1)
+    found, indices = k_nearest(x, x, 2, exclude_self=True)
+    assert bool((found == 0).all())
+    assert bool((indices != torch.arange(90)[:, None]).all())
+
+
+def test_neighbours_far_from_the_origin(k_nearest):
+    """What all rows have in common costs no digits."""
+    x, y = normal(200, 60, 11), normal(300, 60, 12)
+    near = k_nearest(x, y, 3)[1]
+    assert k_nearest(x + 1e7, y + 1e7, 3)[1].equal(near)
 
 
 def test_median_distance():
@@ -157,6 +181,46 @@ def test_low_rank_roots_do_not_pick_up_rounding():
     centred = [(z - z.mean(0)) / 3**0.5 for z in (x, y)]
     exact = float(torch.linalg.svdvals(centred[0] @ centred[1].T).sum())
     assert float(linear.trace_sqrt_product(*(linear.covariance(z) for z in (x, y)))) == pytest.approx(exact, rel=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_sums_over_blocks_are_those_of_all_rows(dtype, monkeypatch):
+    """Blocks of 3 rows; rows of single precision are taken for the numbers they are."""
+    monkeypatch.setattr(pairwise, "NUMBERS", 15)
+    x, y = ((normal(n, 5, 20 + n) + 1e3).to(dtype) for n in (31, 17))
+    exact = x.double()
+    assert [len(block) for _, block in pairwise.blocks(x)] == [3] * 10 + [1]
+    assert [first for first, _ in pairwise.blocks(x)] == list(range(0, 31, 3))
+    torch.testing.assert_close(pairwise.mean_row(x), exact.mean(0), rtol=1e-14, atol=0)
+    torch.testing.assert_close(pairwise.mean_row(x, y), torch.cat([x, y]).double().mean(0), rtol=1e-14, atol=0)
+    centre = y[0].double()
+    assert pairwise.reach(x, centre) == pytest.approx(float((exact - centre).square().sum(1).max()), rel=1e-14)
+    mean, scatter = linear.moments(x)
+    torch.testing.assert_close(mean, exact.mean(0), rtol=1e-14, atol=0)
+    torch.testing.assert_close(scatter, 30 * exact.T.cov(), rtol=1e-10, atol=0)
+    torch.testing.assert_close(linear.product_sum([exact[:9], exact[9:]]), exact.T @ exact, rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("d", [7, 256, 600])
+def test_sum_of_symmetric_products(d):
+    """The triangle that is not multiplied out is the mirror of the other, in gradients as well."""
+    x = normal(30, d, 21).requires_grad_()
+    found = linear.product_sum([x[:11], x[11:]])
+    torch.testing.assert_close(found.detach(), x.detach().T @ x.detach(), rtol=1e-12, atol=1e-12)
+    weights = normal(d, d, 25)
+    (slope,) = torch.autograd.grad((found * weights).sum(), x)
+    torch.testing.assert_close(slope, x.detach() @ (weights + weights.T), rtol=1e-11, atol=1e-11)
+
+
+def test_median_distance_of_several_sets():
+    """As of the sets in one, the rows drawn included."""
+    x, y = normal(150, 3, 22), normal(140, 3, 23).float()
+    pooled = torch.cat([x, y])
+    assert pairwise.median_distance(x, y) == pairwise.median_distance(pooled)
+    for noise in (lambda: None, lambda: generator(24)):
+        drawn = pairwise.median_distance(x, y, generator=noise(), max_rows=50)
+        assert drawn == pairwise.median_distance(pooled, generator=noise(), max_rows=50)
+        assert drawn != pairwise.median_distance(x, y)
 
 
 def test_draws_need_no_global_state():

@@ -227,6 +227,11 @@ def test_views_are_a_function_of_the_seed():
         alone, own_share = first.show(x, e[None], i[None])
         torch.testing.assert_close(alone[0], shown[index])
         assert own_share[0] == share[index]
+    plain = curation.views(5, 3, (8, 8), seed=4, mirror=False)
+    assert bool(first.mirrored.any())
+    assert not bool(plain.mirrored.any())
+    assert torch.equal(first.crop, plain.crop)
+    assert torch.equal(first.partner, plain.partner)
 
 
 # --------------------------------------------------------------------------------------------------- labels

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from clarkia.measures import representations as r
+from clarkia.measures.representations import fourier
 from clarkia.random import generator, rand, randn
 
 entropy = r.diffusion_spectral_entropy
@@ -200,6 +201,55 @@ def test_landmarks(normalisation):
     ]
     assert coarse == pytest.approx([math.log2(300), 0], abs=1e-6)
     assert entropy(z, landmarks=None).error is None
+
+
+@pytest.mark.parametrize("s", [2.5, 0.3])
+@pytest.mark.parametrize("normalisation", ["anisotropic", "random-walk"])
+def test_fourier_features_are_the_walk_of_the_kernel_that_they_stand_for(normalisation, s, monkeypatch):
+    """The whole matrix of the kernel of few frequencies, by NumPy: the same entropy, in pieces of rows or not.
+
+    At the smaller bandwidth some row sums are far below 1, which a kernel's are not.
+    """
+    z = randn((120, 3), generator(21), dtype=torch.float64)
+    angle = (z @ randn((3, 40), generator(22), dtype=torch.float64) / s).numpy()
+    g = np.cos(angle[:, None] - angle[None]).mean(2)
+    root = np.maximum(g.sum(1), 1) ** -0.5
+    k = root[:, None] * g * root
+    if normalisation == "anisotropic":
+        root = np.maximum(k.sum(1), root**2) ** -0.5
+        k = root[:, None] * k * root
+    p = np.clip(np.linalg.eigvalsh(k), 0, 1)
+    p = p[p > 1e-14] / p.sum()
+    options = {"bandwidth": s, "frequencies": 40, "normalisation": normalisation}
+    value = float(entropy(z, generator=generator(22), **options))
+    assert value == pytest.approx(-(p * np.log2(p)).sum(), abs=1e-9)
+    monkeypatch.setattr(fourier, "CHUNK", 7)
+    assert float(entropy(z, generator=generator(22), **options)) == pytest.approx(value, abs=1e-9)
+
+
+@pytest.mark.parametrize("normalisation", ["anisotropic", "random-walk"])
+def test_more_frequencies_come_nearer_to_the_exact_entropy(normalisation):
+    """16 times the frequencies have a quarter of the error an entry; the error reported is of the size of the true."""
+    z = randn((500, 4), generator(23), dtype=torch.float64)
+    options = {"bandwidth": 3.0, "normalisation": normalisation}
+    exact = float(entropy(z, **options))
+    errors = []
+    for count in (16, 256):
+        found = [entropy(z, frequencies=count, generator=generator(24, i), **options) for i in range(3)]
+        errors.append(np.mean([abs(float(value) - exact) for value in found]))
+        assert np.mean([value.error for value in found]) == pytest.approx(errors[-1], rel=1.0)
+    assert errors[0] > 0.1
+    assert errors[1] < errors[0] / 2
+
+
+def test_a_gradient_through_frequencies():
+    z = randn((12, 3), generator(25), dtype=torch.float64).requires_grad_()
+    options = {"bandwidth": 2.0, "t": 2, "frequencies": 5}
+    assert torch.autograd.gradcheck(lambda z: entropy(z, generator=generator(26), **options).value, z)
+    with pytest.raises(ValueError, match=r"^frequencies: expected None with landmarks"):
+        entropy(z, frequencies=5, landmarks=3)
+    with pytest.raises(ValueError, match=r"^frequencies: expected None"):
+        entropy(z, frequencies=5, neighbours=3)
 
 
 def test_labels_from_anything():

@@ -9,6 +9,7 @@ from clarkia.measures.outliers import (
     CouplingFlow,
     GroupedGaussians,
     HypersphereConstraint,
+    NearestNeighbours,
     ResidualDetector,
     ResidualFeatures,
     ResidualFlow,
@@ -26,7 +27,7 @@ from clarkia.measures.outliers import (
 from clarkia.measures.outliers.hypersphere import barrier
 from clarkia.measures.outliers.maps import pool_mask, smooth
 from clarkia.measures.outliers.residual_flow import flow_terms
-from clarkia.measures.outliers.residuals import draw_bank
+from clarkia.measures.outliers.residuals import class_whitening, draw_bank
 from clarkia.random import generator, randn
 from clarkia.training import TrainingOptions
 
@@ -84,8 +85,28 @@ def test_banks_are_drawn_among_usual_rows_of_each_class():
     counts = torch.bincount(seen.flatten(), minlength=45)
     p = 4 / 15
     assert float((counts - 200 * p).abs().max()) < 4.5 * math.sqrt(200 * p * (1 - p))
-    with pytest.raises(ValueError, match="shots: expected at most 15"):
-        draw_bank(labels, usual, 16)
+    with pytest.raises(ValueError, match="shots: expected fewer than 15"):
+        draw_bank(labels, usual, 15)
+
+
+def test_two_rows_say_that_one_direction_varies_and_half_of_the_rest():
+    """Of (1, 0) and (-1, 0), S = diag(2, 0); half of it and half of its mean variance is diag(1.5, 0.5)."""
+    common = class_whitening(torch.tensor([[4.0, 7.0], [2.0, 7.0]], dtype=torch.float64))
+    assert common.mean.tolist() == [3, 7]
+    expected = [[1.5**-0.5, 0.0], [0.0, 0.5**-0.5]]
+    assert torch.allclose(common.matrix, torch.tensor(expected, dtype=torch.float64), atol=1e-12)
+    with pytest.raises(ValueError, match="reference: expected usual rows that differ"):
+        class_whitening(torch.ones(4, 2, dtype=torch.float64))
+
+
+def test_whitening_takes_place_and_scale_of_a_class_away():
+    """Also from residuals by cosine; a turned class has residuals turned alike."""
+    detector = ResidualDetector(shots=8, kind="signed")
+    bank, x, shift = 2 * rows(8, 5, 12), 3 * rows(60, 5, 13), 9 * rows(1, 5, 14)
+    e = detector.residuals(x, bank)
+    assert torch.allclose(detector.residuals(7 * x + shift, 7 * bank + shift), e, atol=1e-10)
+    turn = torch.linalg.qr(rows(5, 5, 15)).Q
+    assert torch.allclose(detector.residuals(x @ turn, bank @ turn), e @ turn, atol=1e-10)
 
 
 # ------------------------------------------------------------------------------------------------ the shell
@@ -299,7 +320,8 @@ def test_the_detector_of_rows():
     assert torch.allclose(fitted.score(new[5:9]), scores[5:9], atol=1e-6)
     assert torch.equal(model.score(new, reference=reference), scores)
     # the largest density of the reference, each row matched with the others, is the frozen constant
-    left = ResidualFeatures(reference)(reference, own=(torch.arange(8), torch.arange(8)))
+    white = class_whitening(reference).apply(reference)
+    left = ResidualFeatures(white, kind="squared")(white, own=(torch.arange(8), torch.arange(8)))
     assert fitted.densities[0].maximum == pytest.approx(float(fitted.densities[0].log_probs(left)[0].max()), abs=1e-6)
 
 
@@ -309,8 +331,25 @@ def test_any_scorer_is_a_density_of_residuals():
     model = detector.fit(x, labels, unusual=unusual, generator=generator(0))
     new, _, marks = product_classes(300, 1, 30)
     bank = new[~marks][:8]
-    expected = model.densities[0].score(ResidualFeatures(bank)(new))
-    assert torch.equal(model.score(new, reference=bank), expected)
+    common = class_whitening(bank)
+    left = ResidualFeatures(common.apply(bank), kind="squared")(common.apply(new))
+    assert torch.equal(model.score(new, reference=bank), model.densities[0].score(left))
+
+
+def test_nothing_is_trained_on_rows_of_its_own_bank():
+    """Of 6 usual rows and a bank of 4, two residuals are left in each of 3 rounds; the unusual row is none of them."""
+    seen = []
+
+    class Recorder:
+        def fit(self, features, labels=None):
+            seen.append(features)
+            return NearestNeighbours(1).fit(features)
+
+    x, unusual = rows(7, 3, 40), torch.arange(7) == 6
+    detector = ResidualDetector(Recorder(), shots=4, rounds=3, whiten=False)
+    detector.fit(x, unusual=unusual, generator=generator(5))
+    assert seen[0].shape == (6, 3)
+    assert float(seen[0].sum(1).min()) > 0
 
 
 def test_the_detector_of_maps():

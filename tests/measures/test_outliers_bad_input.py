@@ -109,7 +109,7 @@ def test_scored_rows_must_be_like_the_fitted_ones(name):
         (lambda: outliers.ResidualDetector().fit([X, X[:5]]), "features: expected levels all (n, d) or all"),
         (
             lambda: outliers.ResidualDetector().fit(X, range(30)),
-            "shots: expected at most 1, the usual rows of the smallest",
+            "shots: expected fewer than 1, the usual rows of the smallest",
         ),
         (lambda: outliers.ResidualFlow().fit(X, unusual=[True] * 30), "unusual: expected marks of shape (30,)"),
         (lambda: outliers.image_scores(torch.zeros(1, 2, 2), 5), "top: expected 1 to 4 pixels, found 5."),

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from clarkia.measures import kernels, two_sample
+from clarkia.measures import assess, compare, kernels, two_sample
 from clarkia.measures.extractors import Extractor, fingerprint_of, flatten, identity, random_relu
 from clarkia.measures.facts import Facts, facts_of, known
-from clarkia.measures.inputs import features, pair, shuffled, some_rows
+from clarkia.measures.inputs import features, lazy_features, pair, shuffled, some_rows
 from clarkia.random import generator, randn
+from clarkia.testing import _numbers
 
 F64 = torch.float64
 X, Y = (randn((40, 3), generator(seed), dtype=F64) for seed in (0, 1))
@@ -50,8 +51,11 @@ def test_wrong_features(measure):
     broken[4, 1] = torch.nan
     with pytest.raises(ValueError, match=r"y: expected finite features, found nan in row 4, column 1\."):
         measure(X, broken)
-    with pytest.raises(ValueError, match=r"x: expected at least one row and one column, found \(0, 3\)\."):
-        measure(X[:0], Y)
+    with pytest.raises(ValueError, match=r"x: expected finite features, found inf in row 39, column 2\."):
+        measure(torch.where(X[39, 2] == X, torch.inf, X), Y)
+    for rows, shape in ((X[:0], r"\(0, 3\)"), (X[:, :0], r"\(40, 0\)")):
+        with pytest.raises(ValueError, match=rf"x: expected at least one row and one column, found {shape}\."):
+            measure(rows, Y)
     with pytest.raises(ValueError, match=r"x: expected real features \(rows, columns\), found"):
         measure(X[:, 0], Y)
 
@@ -61,6 +65,47 @@ def test_arrays_and_single_precision_are_taken(measure):
     before = X.clone()
     measure(X.numpy(), Y.float())
     assert bool((before == X).all())
+
+
+ODD = {
+    "identical": (X, X),
+    "another order": (X, X.flip(0)),
+    "constant column": (torch.cat([X, X[:, :1] * 0 + 7], 1), torch.cat([Y, Y[:, :1] * 0 + 7], 1)),
+    "constant in one": (torch.cat([X, X[:, :1]], 1), torch.cat([Y, Y[:, :1] * 0 + 7], 1)),
+    "all rows equal": (X[:1].expand(40, 3), X[:1].expand(40, 3)),
+    "equal in one": (X, Y[:1].expand(40, 3)),
+    "one column": (X[:, :1], Y[:, :1]),
+    "duplicates": (X[:10].repeat(4, 1), Y[:10].repeat(4, 1)),
+    "far from 0": (X + 1e8, Y + 1e8),
+    "tiny": (X * 1e-150, Y * 1e-150),
+    "whole numbers": (X.round().long(), Y.round().int()),
+    "half precision": (X.half(), Y.bfloat16()),
+}
+
+
+REFUSED = {("cmmd", "whole numbers"), ("vendi", "whole numbers")}  # a row of zeros has no direction
+
+
+@pytest.mark.parametrize("name", MEASURES)
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_sets_have_numbers(name, odd):
+    """Whatever is legal has finite numbers, or, where none makes sense, a sentence that names the argument."""
+    if (name, odd) in REFUSED:
+        with pytest.raises(ValueError, match=r"^[xy]: expected"):
+            MEASURES[name](*ODD[odd])
+    else:
+        assert bool(_numbers(MEASURES[name](*ODD[odd])).isfinite().all())
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_large_set_beside_one_row(name):
+    least = NEEDS.get(name, 1)
+    for x, y in ((X, Y[:1]), (X[:1], Y)):
+        if least > 1 and name != "alpha":  # whose k counts real rows only
+            with pytest.raises(ValueError, match="expected at"):
+                MEASURES[name](x, y)
+        elif least == 1:
+            assert bool(_numbers(MEASURES[name](x, y)).isfinite().all())
 
 
 NEEDS = {
@@ -171,6 +216,56 @@ def test_constant_columns_are_harmless(name):
 def test_wrong_options(call, argument):
     with pytest.raises(ValueError, match=rf"^{argument}: expected "):
         call()
+
+
+SHORT = Extractor(lambda rows: rows[1:], "short", "")
+TIMES = {"draws": 2, "seeds": 1, "permutations": 4}
+
+
+@pytest.mark.parametrize(
+    ("real", "generated", "options", "words"),
+    [
+        (X, Y, {"extractor": SHORT}, "short: expected one row of features a row"),
+        (X, Y[:, :2], {}, "expected 3 columns"),
+        (X, Y * torch.nan, {}, "expected finite features, found nan in row 0, column 0"),
+        (X, Y[:0], {}, "expected at least one row"),
+        (X, Y, {"holdout": X[:, :2]}, "holdout: expected 3 columns"),
+        (X, Y, {"holdout": X * torch.inf}, "holdout: expected finite features"),
+        (X, Y, {"seeds": -1}, "seeds: expected counts >= 0"),
+        (X[:1], Y, {}, r"expected at least (30|2) rows"),
+    ],
+    ids=["extractor", "widths", "NaN", "empty", "holdout's widths", "holdout's inf", "counts", "one row"],
+)
+def test_comparisons_of_what_cannot_be_compared(real, generated, options, words):
+    with pytest.raises(ValueError, match=words):
+        compare(real, generated, **TIMES | options)
+    with pytest.raises(ValueError, match=words):
+        assess(two_sample.frechet_distance, real, generated, **TIMES | options)
+
+
+@pytest.mark.parametrize("odd", ["identical", "constant column", "constant in one", "duplicates"])
+def test_comparisons_of_odd_sets(odd):
+    found = compare(*ODD[odd], holdout=ODD[odd][1], **TIMES)
+    assert all(math.isfinite(one.value) for one in found.assessments.values())
+    assert math.isfinite(found.test.auc)
+
+
+def test_rows_that_are_all_equal_hold_no_copies():
+    with pytest.raises(ValueError, match="train: expected at least 2 different rows, found 40 equal ones"):
+        compare(*ODD["all rows equal"], holdout=X, **TIMES)
+
+
+def test_files_that_are_only_read_are_taken(tmp_path):
+    """Rows of a read-only array without a copy; of another byte order, type or order in memory."""
+    np.save(tmp_path / "rows.npy", X.float().numpy())
+    rows = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    assert lazy_features(rows).data_ptr() == rows.ctypes.data
+    other = (rows.astype(">f4"), rows[::-1][::-1], np.asfortranarray(rows), rows.astype(object), rows.tolist())
+    for same in other:
+        assert torch.equal(lazy_features(same).float(), X.float())
+    for wrong in (rows.astype(complex), torch.eye(3).to_sparse(), rows[None]):
+        with pytest.raises(ValueError, match="x: expected real features"):
+            lazy_features(wrong)
 
 
 def test_features_of_anything_else():

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from clarkia._math.pairwise import distances, pair_mean, safe_power, squared_distances
+from clarkia._math.pairwise import CHUNK, distances, pair_mean, safe_power, squared_distances
 
 
 def mean_distance(x: Tensor, y: Tensor) -> Tensor:
@@ -11,7 +11,7 @@ def mean_distance(x: Tensor, y: Tensor) -> Tensor:
 
 
 def energy_distance(
-    x: Tensor, y: Tensor, *, exponent: float = 1.0, unbiased: bool = False, chunk: int = 2048
+    x: Tensor, y: Tensor, *, exponent: float = 1.0, unbiased: bool = False, chunk: int = CHUNK
 ) -> Tensor:
     """``2 E|X - Y|^p - E|X - X'|^p - E|Y - Y'|^p``, for 0 < p < 2 zero exactly where the two laws agree.
 

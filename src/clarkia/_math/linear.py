@@ -1,12 +1,15 @@
 """Second-order tools in float64: covariances, shrinkage, whitening, traces of square roots."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-ROWS = 4096  # centred at once
+from clarkia._math.pairwise import blocks, mean_row
+
+STRIP = 256  # columns of a symmetric product that are multiplied at once
 ROUNDING = torch.finfo(torch.float64).eps
 
 
@@ -18,7 +21,27 @@ def covariance(x: Tensor) -> Tensor:
     """
     if len(x) < 2:
         raise ValueError(f"x: expected at least 2 rows for a covariance, found {len(x)}.")
-    return _scatter(x) / (len(x) - 1)
+    return moments(x)[1] / (len(x) - 1)
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean ``(d,)`` of the rows and sum of ``(x - mean)(x - mean)'``, ``(d, d)``, in float64 without a copy of all."""
+    mean = mean_row(x)
+    return mean, product_sum(block.double() - mean for _, block in blocks(x))
+
+
+def product_sum(parts: Iterable[Tensor]) -> Tensor:
+    """``sum_i p_i' p_i`` of float64 blocks of rows ``(., d)``, of which only the upper triangle is multiplied out."""
+    strips: list[Tensor] = []
+    for part in parts:
+        pairs = [(part[:, start : start + STRIP].T, part[:, start:]) for start in range(0, part.shape[1], STRIP)]
+        if strips:
+            strips = [torch.addmm(strip, *pair) for strip, pair in zip(strips, pairs, strict=True)]
+        else:
+            strips = [torch.mm(*pair) for pair in pairs]
+    width = strips[0].shape[1]
+    upper = torch.cat([torch.nn.functional.pad(strip, (width - strip.shape[1], 0)) for strip in strips]).triu()
+    return upper + upper.triu(1).T
 
 
 def ledoit_wolf(x: Tensor) -> Tensor:
@@ -29,20 +52,26 @@ def ledoit_wolf(x: Tensor) -> Tensor:
 
     Source: A well-conditioned estimator for large-dimensional covariance matrices (2004).
     """
-    return _shrunk(_scatter(x) / len(x), ledoit_wolf_shrinkage(x))
+    mean, scatter = moments(x)
+    s = scatter / len(x)
+    return _shrunk(s, _identity_share(x, mean.detach(), s.detach()))
 
 
 def ledoit_wolf_shrinkage(x: Tensor) -> float:
     """The share of the identity in `ledoit_wolf` that minimises the expected squared error, in [0, 1]."""
-    n, d = x.shape
     x = x.detach()
-    s = _scatter(x) / n
+    mean, scatter = moments(x)
+    return _identity_share(x, mean, scatter / len(x))
+
+
+def _identity_share(x: Tensor, mean: Tensor, s: Tensor) -> float:
+    """Of rows with this mean and biased covariance."""
+    n, d = x.shape
     spread = float((s.square().sum() - s.trace() ** 2 / d) / d)  # delta: distance of S from the identity's multiples
     if spread <= 0:
         return 0.0
     # beta: mean squared distance of the single x x' from S, over n
-    mean = x.double().mean(0)
-    fourth = sum(float((rows - mean).square().sum(1).square().sum()) for rows in x.split(ROWS))
+    fourth = sum(float((block.double() - mean).square().sum(1).square().sum()) for _, block in blocks(x.detach()))
     noise = (fourth / n - float(s.square().sum())) / (d * n)
     return min(max(noise, 0.0), spread) / spread
 
@@ -86,7 +115,7 @@ def whitening(x: Tensor, *, shrinkage: str | float = "ledoit-wolf") -> Whitening
     values, vectors = torch.linalg.eigh(shared)
     present = values > len(values) * ROUNDING * values[-1].clamp_min(0)
     inverse = torch.where(present, values.clamp_min(0).where(present, 1.0).rsqrt(), 0.0)
-    return Whitening(x.double().mean(0), (vectors * inverse) @ vectors.T)
+    return Whitening(mean_row(x), (vectors * inverse) @ vectors.T)
 
 
 def square_root(matrix: Tensor) -> Tensor:
@@ -127,16 +156,6 @@ class _TraceSqrtProduct(torch.autograd.Function):
         inverse_middle = (basis * torch.where(inner > 0, inner, torch.inf).rsqrt()) @ basis.T
         half = gradients[0] / 2
         return half * (inverse @ middle @ inverse), half * (root @ inverse_middle @ root)
-
-
-def _scatter(x: Tensor) -> Tensor:
-    """Sum of `(x - mean)(x - mean)'` over the rows, in float64 without a centred copy of all of them."""
-    mean = x.double().mean(0)
-    total = x.new_zeros((x.shape[1], x.shape[1]), dtype=torch.float64)
-    for rows in x.split(ROWS):
-        centred = rows.double() - mean
-        total = total + centred.T @ centred
-    return total
 
 
 def _clipped(values: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Sums over all pairs of rows, block by block: no ``n x m`` matrix is ever held.
+"""Sums over all pairs of rows, block by block: no ``n x m`` matrix is ever held, and no float64 copy of all rows.
 
-All arithmetic is float64. A ``PairFunction`` takes two blocks of rows, ``(a, d)`` and ``(b, d)``, and returns one
-number a pair, ``(a, b)``.
+All arithmetic is float64: rows of another type are converted when their block's turn comes. A ``PairFunction`` takes
+two float64 blocks of rows, ``(a, d)`` and ``(b, d)``, and returns one number a pair, ``(a, b)``.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +15,8 @@ PairFunction = Callable[[Tensor, Tensor], Tensor]
 # Up to this width distances come from differences, exact to the last digits; beyond it from products, many times
 # faster.
 NARROW = 32
-POINTS = 8192  # points beside one chunk of queries in the search for neighbours
+CHUNK = 1024  # rows of a block on either side: larger ones are no faster and take four times the memory
+NUMBERS = 2**21  # in a block whose number of rows is nobody's choice: 16 MiB in float64
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
@@ -29,8 +30,8 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
         return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
     centre = y.detach().mean(0)
     x, y = x - centre, y - centre
-    norms = x.square().sum(1)[:, None] + y.square().sum(1)
-    return torch.addmm(norms, x, y.T, alpha=-2).clamp_min(0)
+    gram = torch.addmm(_squared_norms(y), x, y.T, alpha=-2)
+    return gram.add_(_squared_norms(x)[:, None]).clamp_min_(0)
 
 
 def distances(x: Tensor, y: Tensor) -> Tensor:
@@ -42,6 +43,8 @@ def distances(x: Tensor, y: Tensor) -> Tensor:
 
 def safe_power(squared: Tensor, power: float) -> Tensor:
     """``squared ** power`` for a positive power, with derivative 0 at 0 where the true one is infinite."""
+    if not squared.requires_grad:
+        return squared.sqrt() if power == 0.5 else squared**power
     positive = squared > 0
     return torch.where(positive, torch.where(positive, squared, 1.0) ** power, 0.0)
 
@@ -56,7 +59,7 @@ def pair_mean(
     x: Tensor,
     y: Tensor,
     *,
-    chunk: int = 2048,
+    chunk: int = CHUNK,
     symmetric: bool = False,
     exclude_self: bool = False,
 ) -> Tensor:
@@ -74,10 +77,10 @@ def pair_mean(
         A float64 number.
     """
     total = x.new_zeros((), dtype=torch.float64)
-    for first, rows in blocks(x, chunk):
-        for start, points in blocks(y, chunk):
-            if symmetric and start < first:
-                continue
+    left = list(blocks(x, chunk))
+    right = left if symmetric else list(blocks(y, chunk))
+    for index, (first, rows) in enumerate(left):
+        for start, points in right[index if symmetric else 0 :]:
             own = exclude_self and start == first
             part = checkpointed(_block_sum, function, rows, points, own, whole=len(x) <= chunk and len(y) <= chunk)
             total = total + (2 * part if symmetric and start > first else part)
@@ -85,7 +88,7 @@ def pair_mean(
     return total / (len(x) * max(len(y) - int(exclude_self), 1))
 
 
-def row_means(function: PairFunction, x: Tensor, y: Tensor, *, chunk: int = 2048) -> Tensor:
+def row_means(function: PairFunction, x: Tensor, y: Tensor, *, chunk: int = CHUNK) -> Tensor:
     """Mean of ``function`` over the rows of ``y`` for every row of ``x``: ``(n,)``, differentiable; see `pair_mean`."""
     whole = len(x) <= chunk and len(y) <= chunk
     means = []
@@ -95,7 +98,7 @@ def row_means(function: PairFunction, x: Tensor, y: Tensor, *, chunk: int = 2048
     return torch.cat(means)
 
 
-def row_log_means(log_function: PairFunction, x: Tensor, y: Tensor, *, chunk: int = 2048) -> Tensor:
+def row_log_means(log_function: PairFunction, x: Tensor, y: Tensor, *, chunk: int = CHUNK) -> Tensor:
     """``log mean_j exp(log_function(x_i, y_j))`` for every row of ``x``, ``(n,)``, in log-sum-exp."""
     whole = len(x) <= chunk and len(y) <= chunk
     logs = []
@@ -105,44 +108,11 @@ def row_log_means(log_function: PairFunction, x: Tensor, y: Tensor, *, chunk: in
     return torch.cat(logs) - torch.tensor(float(len(y)), dtype=torch.float64, device=x.device).log()
 
 
-def k_nearest(
-    queries: Tensor, points: Tensor, k: int, *, exclude_self: bool = False, chunk: int = 1024
-) -> tuple[Tensor, Tensor]:
-    """The ``k`` nearest points of every query in Euclidean distance.
-
-    Distances are computed again from differences once the neighbours are known, so that equal rows are at distance 0.
+def median_distance(*sets: Tensor, generator: torch.Generator | None = None, max_rows: int = 2000) -> float:
+    """Median Euclidean distance of two different rows of ``(n, d)`` pooled sets: a length that follows their scale.
 
     Args:
-        queries: ``(n, d)``.
-        points: ``(m, d)``.
-        k: Number of neighbours, at most ``m`` (``m - 1`` with ``exclude_self``).
-        exclude_self: Queries and points are the same rows, and a row is not its own neighbour (equal rows are).
-        chunk: Queries searched at once.
-
-    Returns:
-        Distances, float64 ``(n, k)``, ascending, and indices of the points, int64 ``(n, k)``.
-
-    Raises:
-        ValueError: Fewer points than neighbours.
-    """
-    if not 1 <= k <= len(points) - int(exclude_self):
-        raise ValueError(f"k: expected 1 to {len(points) - int(exclude_self)} neighbours, found {k}.")
-    values, indices = [], []
-    with torch.no_grad():
-        for first, rows in blocks(queries.double(), chunk):
-            near = _nearest_of_chunk(rows, points, k, first if exclude_self else None)
-            exact = torch.stack([paired_squared_distances(rows, points[near[:, j]]) for j in range(k)], 1)
-            ordered, order = exact.sort(dim=1, stable=True)
-            values.append(ordered.sqrt())
-            indices.append(near.gather(1, order))
-    return torch.cat(values), torch.cat(indices)
-
-
-def median_distance(x: Tensor, *, generator: torch.Generator | None = None, max_rows: int = 2000) -> float:
-    """Median Euclidean distance of two different rows of ``x`` ``(n, d)``: a length that follows the data's scale.
-
-    Args:
-        x: Rows.
+        sets: Rows.
         generator: Chooses the rows where there are more than ``max_rows``; None chooses the same ones every time.
         max_rows: Rows that the median runs over at most.
 
@@ -150,13 +120,15 @@ def median_distance(x: Tensor, *, generator: torch.Generator | None = None, max_
         The median; where that is 0 because most rows coincide, the mean; 1 where no two rows differ.
     """
     with torch.no_grad():
-        rows = x.detach()
-        if len(rows) > max_rows:
+        count = sum(len(rows) for rows in sets)
+        if count > max_rows:
             source = torch.Generator().manual_seed(0) if generator is None else generator
-            chosen = torch.randperm(len(rows), generator=source, device=source.device)[:max_rows]
-            rows = rows[chosen.to(rows.device)]
+            chosen = torch.randperm(count, generator=source, device=source.device)[:max_rows]
+            rows = _pooled_rows(sets, chosen.to(sets[0].device))
+        else:
+            rows = torch.cat([rows.double() for rows in sets])
         # A wide Gram matrix would leave rounding where rows coincide; the median must be 0 there.
-        pairs = torch.nn.functional.pdist(rows.double()) if rows.shape[1] <= NARROW else _upper_distances(rows)
+        pairs = torch.nn.functional.pdist(rows) if rows.shape[1] <= NARROW else _upper_distances(rows)
         if len(pairs) == 0:
             return 1.0
         ordered = pairs.sort().values
@@ -164,51 +136,65 @@ def median_distance(x: Tensor, *, generator: torch.Generator | None = None, max_
         return median or float(pairs.mean()) or 1.0
 
 
-def blocks(rows: Tensor, chunk: int) -> Iterator[tuple[int, Tensor]]:
-    """The rows in blocks of ``chunk``, each with the index of its first row."""
-    if chunk < 1:
+def blocks(rows: Tensor, chunk: int | None = None) -> Iterator[tuple[int, Tensor]]:
+    """The rows in blocks of ``chunk`` (by default of about 16 MiB in float64), each with the index of its first row.
+
+    The blocks are views: whoever takes one converts it.
+    """
+    size = max(1, NUMBERS // max(1, rows.shape[1:].numel())) if chunk is None else chunk
+    if size < 1:
         raise ValueError(f"chunk: expected at least 1 row, found {chunk}.")
-    for start in range(0, len(rows), chunk):
-        yield start, rows[start : start + chunk]
+    first = 0
+    for block in rows.split(size):  # one step of a graph, where a slice a block would be one of the size of all rows
+        yield first, block
+        first += len(block)
+
+
+def mean_row(*sets: Tensor) -> Tensor:
+    """Mean ``(d,)`` of the pooled rows of sets ``(., d)``."""
+    total = sum(block.double().sum(0) for rows in sets for _, block in blocks(rows))
+    return total / sum(len(rows) for rows in sets)  # type: ignore[operator]
+
+
+def reach(rows: Tensor, centre: Tensor) -> float:
+    """Largest squared distance of a row from ``centre`` ``(d,)``."""
+    return max(float(_squared_norms(block.detach().double() - centre).max()) for _, block in blocks(rows))
+
+
+def _squared_norms(rows: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(rows, dim=1).square() if not rows.requires_grad else rows.square().sum(1)
+
+
+def _pooled_rows(sets: tuple[Tensor, ...], chosen: Tensor) -> Tensor:
+    """Rows of the concatenated sets by their numbers, in float64, without concatenating them."""
+    found = torch.empty((len(chosen), sets[0].shape[1]), dtype=torch.float64, device=chosen.device)
+    first = 0
+    for rows in sets:
+        here = (chosen >= first) & (chosen < first + len(rows))
+        found[here] = rows[chosen[here] - first].double()
+        first += len(rows)
+    return found
 
 
 def _upper_distances(rows: Tensor) -> Tensor:
     squared = squared_distances(rows, rows)
     first, second = torch.triu_indices(len(rows), len(rows), 1, device=rows.device)
     pairs = squared[first, second]
-    floor = 1e-13 * float((rows.double() - rows.double().mean(0)).square().sum(1).max())
+    floor = 1e-13 * reach(rows, rows.mean(0))
     return torch.where(pairs > floor, pairs, 0.0).sqrt()
 
 
-def _nearest_of_chunk(rows: Tensor, points: Tensor, k: int, own: int | None) -> Tensor:
-    """Indices ``(a, k)`` of the nearest points; ``own`` is the index of the first row among the points."""
-    best = rows.new_full((len(rows), 0), 0.0)
-    found = torch.zeros((len(rows), 0), dtype=torch.int64, device=rows.device)
-    for start, block in blocks(points, POINTS):
-        squared = squared_distances(rows, block)
-        if own is not None:
-            itself = torch.arange(own, own + len(rows), device=rows.device) - start
-            inside = ((itself >= 0) & (itself < len(block))).nonzero().squeeze(1)
-            squared[inside, itself[inside]] = torch.inf
-        value, position = squared.topk(min(k, len(block)), dim=1, largest=False)
-        best, found = torch.cat([best, value], 1), torch.cat([found, position + start], 1)
-        if best.shape[1] > k:
-            best, order = best.topk(k, dim=1, largest=False)
-            found = found.gather(1, order)
-    return found
-
-
 def _block_sum(function: PairFunction, rows: Tensor, points: Tensor, own: bool) -> Tensor:
-    values = function(rows, points).double()
+    values = function(rows.double(), points.double()).double()
     return values.sum() - values.diagonal().sum() if own else values.sum()
 
 
 def _row_sums(function: PairFunction, rows: Tensor, points: Tensor) -> Tensor:
-    return function(rows, points).double().sum(1)
+    return function(rows.double(), points.double()).double().sum(1)
 
 
 def _row_log_sums(function: PairFunction, rows: Tensor, points: Tensor) -> Tensor:
-    return function(rows, points).double().logsumexp(1)
+    return function(rows.double(), points.double()).double().logsumexp(1)
 
 
 def checkpointed(reduce: Callable[..., Tensor], *arguments, whole: bool) -> Tensor:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from clarkia._math.pairwise import PairFunction, blocks, pair_mean
+from clarkia._math.pairwise import CHUNK, PairFunction, blocks, checkpointed
 
 SoftMin = Callable[[Tensor, float], Tensor]
 
@@ -27,15 +27,15 @@ def wasserstein_1d(x: Tensor, y: Tensor, p: float = 2.0) -> Tensor:
 
 def transport_cost_1d(x: Tensor, y: Tensor, p: float = 2.0) -> Tensor:
     """``W_p^p`` of two samples on a line: the integral of ``|F^-1(u) - G^-1(u)|^p``; arguments as `wasserstein_1d`."""
-    x, y = x.double().sort(0).values, y.double().sort(0).values
-    n, m = len(x), len(y)
+    x, y = (rows.double().movedim(0, -1).contiguous().sort(-1).values for rows in (x, y))  # in order where memory is
+    n, m = x.shape[-1], y.shape[-1]
     if n == m:
-        return _power((x - y).abs(), p).mean(0)
+        return _power((x - y).abs(), p).mean(-1)
     # Quantile functions jump at multiples of 1/n and 1/m; as multiples of 1/(n m) the levels are exact integers.
     ends = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).unique().to(x.device)
     starts = torch.cat([ends.new_zeros(1), ends[:-1]])
     weights = (ends - starts).double() / (n * m)
-    return torch.tensordot(weights, _power((x[starts // m] - y[starts // n]).abs(), p), 1)
+    return _power((x[..., starts // m] - y[..., starts // n]).abs(), p) @ weights
 
 
 class Potentials(NamedTuple):
@@ -108,7 +108,7 @@ def sinkhorn_points(
     max_iterations: int = 1000,
     annealing: float = 0.5,
     symmetric: bool = False,
-    chunk: int = 2048,
+    chunk: int = CHUNK,
 ) -> Potentials:
     """`sinkhorn` between equally weighted points, the cost computed block by block and never kept.
 
@@ -131,11 +131,12 @@ def sinkhorn_points(
     fixed_x, fixed_y = x.detach(), y.detach()
 
     def soft(rows: Tensor, points: Tensor, potential: Tensor, log_weights: Tensor, eps: float) -> Tensor:
-        parts = []
+        level, parts = potential / eps + log_weights, []
         for _, block in blocks(rows, chunk):
+            here = block.double()
             sums = [
-                torch.logsumexp((potential[s : s + chunk] - cost(block, other)) / eps + log_weights[s : s + chunk], 1)
-                for s, other in blocks(points, chunk)
+                torch.logsumexp(level[start : start + chunk] - cost(here, other.double()) / eps, 1)
+                for start, other in blocks(points, chunk)
             ]
             parts.append(-eps * torch.stack(sums).logsumexp(0))
         return torch.cat(parts)
@@ -150,11 +151,18 @@ def sinkhorn_points(
     columns = None if symmetric else soft_columns
     f, g, converged = _solve(soft_rows, columns, log_a, log_b, schedule, tolerance, max_iterations)
 
-    def plan(rows: Tensor, points: Tensor) -> Tensor:  # the potentials ride along as a last column
-        return ((rows[:, -1:] + points[:, -1] - cost(rows[:, :-1], points[:, :-1])) / eps).exp()
-
-    mass = pair_mean(plan, torch.cat([x, f[:, None]], 1), torch.cat([y, g[:, None]], 1), chunk=chunk)
+    whole = len(x) <= chunk and len(y) <= chunk
+    mass = x.new_zeros((), dtype=torch.float64)
+    for first, rows in blocks(x, chunk):
+        for start, points in blocks(y, chunk):
+            potentials = f[first : first + chunk], g[start : start + chunk]
+            mass = mass + checkpointed(_block_mass, cost, rows, points, *potentials, eps, whole=whole)
+    mass = mass / (len(x) * len(y))
     return Potentials(f, g, _dual(f, g, log_a.exp(), log_b.exp(), mass, eps), converged)
+
+
+def _block_mass(cost: PairFunction, rows: Tensor, points: Tensor, f: Tensor, g: Tensor, eps: float) -> Tensor:
+    return ((f[:, None] + g - cost(rows.double(), points.double())) / eps).exp().sum()
 
 
 def _power(gap: Tensor, p: float) -> Tensor:

@@ -110,12 +110,15 @@ _PAPERS: dict[tuple[str, int], tuple[tuple[str, ...], ...]] = {
         ("measure", "outliers.GroupedGaussians",
          "exact/test_outliers.py::test_group_scores_of_the_own_class_are_chi_square", "outliers-digits.md"),
         ("objective", "outliers.HVCMLoss", "exact/test_hvcm.py::test_the_terms_of_the_loss", "outliers-digits.md"),
+        ("objective", "outliers.DistilledHVCMLoss",
+         "exact/test_hvcm.py::test_the_teacher_follows_and_is_not_trained"),
         ("measure", "outliers.HVCMScorer",
          "exact/test_hvcm.py::test_training_makes_attributes_follow_their_class", "outliers-digits.md"),
     ),
     ("Towards Class Agnostic Anomaly Detection via Residual Feature Learning", 2025): (
         ("measure", "outliers.ResidualDetector",
-         "exact/test_resad.py::test_the_detector_of_rows", "outliers-products.md"),
+         "exact/test_resad.py::test_whitening_takes_place_and_scale_of_a_class_away",
+         "outliers-products.md"),
         ("measure", "outliers.ResidualFeatures", "exact/test_resad.py::test_a_row_of_the_bank_has_no_residual"),
         ("objective", "outliers.HypersphereConstraint", "exact/test_resad.py::test_radius_and_barrier"),
         ("measure", "outliers.ResidualFlow", "exact/test_resad.py::test_the_terms_of_the_flow", "outliers-products.md"),
@@ -202,6 +205,17 @@ _PAPERS: dict[tuple[str, int], tuple[tuple[str, ...], ...]] = {
         ("measure", "representations.FeatureCodec",
          "exact/test_representations_codec.py::test_the_rate_of_a_uniform_quantiser_of_a_normal_law",
          "representations.md"),
+        ("measure", "representations.train_feature_codec",
+         "exact/test_representations_learned_codec.py::"
+         "test_decoded_symbols_are_the_encoded_ones_at_the_laws_entropy", "representations.md"),
+    ),
+    ("Random Features for Large-Scale Kernel Machines", 2007): (
+        ("measure", "representations.diffusion_spectral_entropy",
+         "exact/test_representations_spectral.py::"
+         "test_fourier_features_are_the_walk_of_the_kernel_that_they_stand_for", "representations.md"),
+    ),
+    ("Emerging Properties in Self-Supervised Vision Transformers", 2021): (
+        ("objective", "outliers.agreement_loss", "exact/test_hvcm.py::test_agreement_by_hand"),
     ),
     ("A Tale of Two Features: Stable Diffusion Complements DINO for Zero-Shot Semantic Correspondence", 2023): (
         ("measure", "representations.fuse",

@@ -139,7 +139,13 @@ class Views:
 
 
 def views(
-    images: int, epochs: int, size: Sequence[int], *, seed: int = 0, scale: tuple[float, float] = (0.25, 1.0)
+    images: int,
+    epochs: int,
+    size: Sequence[int],
+    *,
+    seed: int = 0,
+    scale: tuple[float, float] = (0.25, 1.0),
+    mirror: bool = True,
 ) -> Views:
     """The views of some epochs.
 
@@ -149,6 +155,7 @@ def views(
         size: Height and width of the images in pixels.
         seed: Fixes the views; each epoch has its own stream.
         scale: Smallest and largest area of a crop.
+        mirror: Show half of the views mirrored; not for images such as digits that mean something else then.
     """
     check_count(images, "images")
     check_count(epochs, "epochs")
@@ -160,6 +167,6 @@ def views(
             torch.argsort(rand((images,), noise)),
             mixed_boxes(images, size, noise),
             crop_boxes(images, scale, noise),
-            rand((images,), noise) < 0.5,
+            (rand((images,), noise) < 0.5) & mirror,
         ))  # fmt: skip
     return Views(seed, *(torch.stack(part) for part in zip(*drawn, strict=True)))

@@ -76,6 +76,10 @@ def fidelity_scores(real: Any, synthetic: Any) -> Fidelity:
         synthetic: Points, shape (m, d), finite. Unequal sizes are allowed, but beta-recall and authenticity compare
             nearest distances, which shrink with the number of points: compare figures at equal sizes only.
 
+    This is the protocol that table synthesis reports: 30 levels summed, and a recall that asks whether the nearest
+    synthetic point is nearer than the nearest real one. `alpha_precision` is the paper's measure: the area between the
+    curves, and a recall that asks for any synthetic point among the k nearest real ones.
+
     Source: "How Faithful is your Synthetic Data? Sample-level Metrics for Evaluating and Auditing Generative Models"
     (2022), with balls around the mean in the data space, as in synthcity and TabSyn (2024).
     """

@@ -1,10 +1,12 @@
-"""What every measure of feature matrices accepts: checked once, float64 from there on."""
+"""What every measure of feature matrices accepts: checked once, float64 at once or block by block."""
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Shaped
 from torch import Tensor
 
 from clarkia.random import Noise, rand
@@ -23,24 +25,7 @@ def features(x: Tensor | np.ndarray, name: str = "x") -> Float64[Tensor, "n d"]:
     Raises:
         ValueError: Not a matrix of numbers, no row or no column, or a value that is not finite.
     """
-    try:
-        rows = x if isinstance(x, Tensor) else torch.from_numpy(np.ascontiguousarray(x, dtype=np.float64))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: expected a matrix of numbers, found {type(x).__name__} ({error}).") from None
-    if rows.ndim != 2 or rows.is_complex():
-        raise ValueError(f"{name}: expected real features (rows, columns), found {rows.dtype} {tuple(rows.shape)}.")
-    if rows.shape[0] == 0 or rows.shape[1] == 0:
-        raise ValueError(f"{name}: expected at least one row and one column, found {tuple(rows.shape)}.")
-    rows = rows.double()
-    # A sum is finite unless an entry is not (or the sum itself overflows, which the search below sorts out).
-    if not bool(rows.detach().sum().isfinite()):
-        bad = (~rows.detach().isfinite()).nonzero()
-        if len(bad):
-            row, column = (int(index) for index in bad[0])
-            raise ValueError(
-                f"{name}: expected finite features, found {float(rows[row, column])} in row {row}, column {column}."
-            )
-    return rows
+    return lazy_features(x, name).double()
 
 
 def pair(
@@ -51,12 +36,57 @@ def pair(
     Raises:
         ValueError: As `features`, or different widths or devices.
     """
-    first, second = features(x, names[0]), features(y, names[1])
+    first, second = lazy_pair(x, y, names)
+    return first.double(), second.double()
+
+
+def lazy_features(x: Tensor | np.ndarray, name: str = "x") -> Shaped[Tensor, "n d"]:
+    """Check a feature matrix and leave its numbers as they are, for functions that convert a block of rows at a time.
+
+    Rows that need a gradient are converted all the same, because it is gathered in float64. Arguments and errors are
+    those of `features`.
+    """
+    rows = _tensor(x, name)
+    if rows.ndim != 2 or rows.is_complex() or rows.layout != torch.strided:
+        raise ValueError(f"{name}: expected real features (rows, columns), found {rows.dtype} {tuple(rows.shape)}.")
+    if rows.shape[0] == 0 or rows.shape[1] == 0:
+        raise ValueError(f"{name}: expected at least one row and one column, found {tuple(rows.shape)}.")
+    if not rows.is_floating_point() or rows.requires_grad:
+        rows = rows.double()
+    low, high = rows.detach().aminmax()  # NaN where there is one
+    if not bool(low.isfinite() & high.isfinite()):
+        row, column = (int(index) for index in (~rows.detach().isfinite()).nonzero()[0])
+        raise ValueError(
+            f"{name}: expected finite features, found {float(rows[row, column])} in row {row}, column {column}."
+        )
+    return rows
+
+
+def lazy_pair(
+    x: Tensor | np.ndarray, y: Tensor | np.ndarray, names: tuple[str, str] = ("x", "y")
+) -> tuple[Shaped[Tensor, "n d"], Shaped[Tensor, "m d"]]:
+    """Check two feature matrices of one width as `pair` does, and leave their numbers as `lazy_features` does."""
+    first, second = lazy_features(x, names[0]), lazy_features(y, names[1])
     if first.shape[1] != second.shape[1]:
         raise ValueError(f"{names[1]}: expected {first.shape[1]} columns as {names[0]} has, found {second.shape[1]}.")
     if first.device != second.device:
         raise ValueError(f"{names[1]}: expected {names[0]}'s device {first.device}, found {second.device}.")
     return first, second
+
+
+def _tensor(x: Tensor | np.ndarray, name: str) -> Tensor:
+    """A tensor over the same memory where the array's type allows it, else over a float64 copy."""
+    if isinstance(x, Tensor):
+        return x
+    try:
+        array = np.asarray(x)
+        kept = array.dtype in (np.float32, np.float64) or array.dtype.kind == "c"  # complex numbers are refused below
+        array = np.ascontiguousarray(array, dtype=array.dtype if kept else np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: expected a matrix of numbers, found {type(x).__name__} ({error}).") from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # rows of a read-only array, such as a file's, are only read
+        return torch.from_numpy(array)
 
 
 def at_least(rows: Tensor, count: int, name: str, purpose: str) -> None:

@@ -29,11 +29,11 @@ class Gaussian:
 
     def __call__(self, x: Tensor, y: Tensor) -> Gram:
         """Gram matrix ``(a, b)`` of rows ``(a, d)`` and ``(b, d)``."""
-        return self.log(x, y).exp()
+        return self.log(x, y).exp_()
 
     def log(self, x: Tensor, y: Tensor) -> Gram:
         """Logarithm of the Gram matrix, which does not underflow."""
-        return squared_distances(x, y) * (-0.5 / self.bandwidth**2)
+        return squared_distances(x, y).mul_(-0.5 / self.bandwidth**2)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Laplace:
 
     def __call__(self, x: Tensor, y: Tensor) -> Gram:
         """Gram matrix ``(a, b)`` of rows ``(a, d)`` and ``(b, d)``."""
-        return (distances(x, y) / -self.bandwidth).exp()
+        return (distances(x, y) / -self.bandwidth).exp_()
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Polynomial:
 
     def __call__(self, x: Tensor, y: Tensor) -> Gram:
         """Gram matrix ``(a, b)`` of rows ``(a, d)`` and ``(b, d)``."""
-        return (x.double() @ y.double().T / x.shape[1] + self.offset) ** self.degree
+        return (x.double() @ y.double().T).div_(x.shape[1]).add_(self.offset).pow_(self.degree)
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def gaussian_median(*sets: Float64[Tensor, "n d"], generator: torch.Generator | 
 
     Source: A Kernel Two-Sample Test (2012).
     """
-    return Gaussian(median_distance(torch.cat([rows.detach() for rows in sets]), generator=generator))
+    return Gaussian(median_distance(*sets, generator=generator))
 
 
 def gaussian_mixture(

@@ -1,13 +1,16 @@
-"""Nearest points in Euclidean distance."""
+"""Nearest points in Euclidean distance, and when two distances are the same."""
 
 import numpy as np
+import torch
+
+from clarkia._math.neighbours import k_nearest
 
 # Sums of the same squares in another order differ by rounding; distances closer than this (relative) are equal.
 TIE = 1e-9
 
 
 def nearest(queries: np.ndarray, points: np.ndarray, *, exclude_self: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Euclidean distance and index of the nearest point of every query, in chunks.
+    """Euclidean distance and index of the nearest point of every query.
 
     Args:
         queries: Shape (n, d), finite.
@@ -15,18 +18,8 @@ def nearest(queries: np.ndarray, points: np.ndarray, *, exclude_self: bool = Fal
         exclude_self: The queries are the points, and a point is not its own neighbour.
 
     Returns:
-        Distances recomputed from differences, so exact copies are at 0 exactly, and indices; both of shape (n,).
+        Distances, exactly 0 for copies, and indices; both of shape (n,).
     """
-    from sklearn.neighbors import NearestNeighbors
-
-    # Trees win in few dimensions only; elsewhere chunked products, in single precision as indices are all we keep.
-    tree = points.shape[1] <= 8
-    points_, queries_ = (points, queries) if tree else (points.astype(np.float32), queries.astype(np.float32))
-    search = NearestNeighbors(n_neighbors=2 if exclude_self else 1, algorithm="kd_tree" if tree else "brute")
-    index = search.fit(points_).kneighbors(queries_, return_distance=False)
-    if exclude_self:
-        own = np.arange(len(queries))
-        index = np.where(index[:, 0] == own, index[:, 1], index[:, 0])
-    else:
-        index = index[:, 0]
-    return np.sqrt(((queries - points[index]) ** 2).sum(1)), index
+    found = k_nearest(torch.from_numpy(queries), torch.from_numpy(points), 1, exclude_self=exclude_self)
+    distances, index = (part[:, 0].numpy() for part in found)
+    return distances, index

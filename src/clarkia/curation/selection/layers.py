@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from clarkia._math.pairwise import k_nearest
+from clarkia._math.neighbours import k_nearest
 
 
 @dataclass(frozen=True, eq=False)

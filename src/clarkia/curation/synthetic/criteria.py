@@ -110,7 +110,7 @@ class AdversarialGap(Criterion):
     def begin(self) -> Gap:
         """The distance, with a new network."""
         plain = CharacteristicGap(power=self.power)
-        networks: dict[int, tuple] = {}  # by width of the features; one entry unless the pool's widths differ
+        networks: dict[int, tuple] = {}  # by width of the features; layers of one width share one
 
         def gap(real: Sequence[Tensor], synthetic: Sequence[Tensor], generator: torch.Generator) -> Tensor:
             width = real[0].shape[1]

@@ -15,7 +15,7 @@ from clarkia.curation.descent import Descent, masked_optimise
 from clarkia.curation.synthetic.augment import Augmentation
 from clarkia.curation.synthetic.criteria import CharacteristicGap, Criterion, Gap
 from clarkia.curation.synthetic.forms import Form, Mosaic, Parameters, Rows
-from clarkia.curation.synthetic.pools import Pool, RandomFeatures
+from clarkia.curation.synthetic.pools import Layered, Pool, RandomFeatures
 from clarkia.curation.synthetic.result import SyntheticDataset
 from clarkia.random import rand
 from clarkia.spaces import State, num_rows, take_rows
@@ -129,7 +129,9 @@ class _Step:
             real, synthetic = (tuple(side) for side in zip(*pairs, strict=True))
         with torch.no_grad():
             target = self._features(drawn.features, real)
-        value = method.weight * self.gap(target, self._features(drawn.features, synthetic), self.generator)
+        own = self._features(drawn.features, synthetic)
+        gaps = [self.gap(a, b, self.generator) for a, b in zip(target, own, strict=True)]
+        value = method.weight * torch.stack(gaps).sum()
         if method.calibration:
             if drawn.logits is None:
                 raise ValueError("calibration: expected a pool with trained networks, found one without.")
@@ -142,10 +144,12 @@ class _Step:
         both = self.method.augmentation(torch.cat([real, synthetic]), self.generator)
         return both[: len(real)], both[len(real) :]
 
-    def _features(self, function, classes: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        features = function(torch.cat(list(classes))).flatten(1)
-        features = F.normalize(features, dim=1) if self.method.unit else features
-        return features.split([len(rows) for rows in classes])
+    def _features(self, function: Layered, classes: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+        """Features by layer and class."""
+        found = function(torch.cat(list(classes)))
+        layers = [layer.flatten(1) for layer in (found if isinstance(found, tuple) else (found,))]
+        layers = [F.normalize(layer, dim=1) for layer in layers] if self.method.unit else layers
+        return [layer.split([len(rows) for rows in classes]) for layer in layers]
 
 
 def _chosen(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -7,6 +7,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -17,10 +18,12 @@ from clarkia.curation.checks import check_count
 from clarkia.curation.classifier import Classifier
 from clarkia.curation.synthetic.augment import Augmentation
 from clarkia.measures.extractors import random_relu
+from clarkia.measures.representations.tap import check_layers, recording
 from clarkia.random import rand
 from clarkia.training import TrainingOptions, fit
 
 Function = Callable[[Tensor], Tensor]
+Layered = Callable[[Tensor], Tensor | tuple[Tensor, ...]]
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -29,11 +32,11 @@ class Drawn:
     """One step's networks.
 
     Attributes:
-        features: From rows to features, ``(n, width)``.
+        features: From rows to features, ``(n, width)``, or to those of several layers, whose distances are summed.
         logits: From rows to logits of their classes by a trained network; None where there is none.
     """
 
-    features: Function
+    features: Layered
     logits: Function | None = None
 
 
@@ -50,11 +53,11 @@ class FixedFeatures(Pool):
     """The same features at every step.
 
     Attributes:
-        features: Any differentiable function of rows; flattens them by default.
+        features: Any differentiable function of rows, or several of them as a tuple; flattens the rows by default.
         logits: A trained classifier, for calibration.
     """
 
-    features: Function = field(default=lambda x: x.flatten(1))
+    features: Layered = field(default=lambda x: x.flatten(1))
     logits: Function | None = None
 
     def draw(self, generator: torch.Generator) -> Drawn:
@@ -91,23 +94,29 @@ class ModelPool(Pool):
     Attributes:
         model: The architecture.
         pairs: Initial and trained weights, as state dicts.
+        layers: Names of layers, as in ``model.named_modules()``, whose outputs are matched, each with a distance of its
+            own; those before the linear layer alone where empty. Deep networks need more than their last.
 
     Source: Dataset Distillation with Neural Characteristic Function: A Minmax Perspective (2025).
     """
 
     model: Classifier
     pairs: tuple[tuple[Mapping[str, Tensor], Mapping[str, Tensor]], ...]
+    layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.pairs:
             raise ValueError("pairs: expected at least one pair of initial and trained weights, found none.")
+        if self.layers:
+            check_layers(self.model, self.layers)
 
     def draw(self, generator: torch.Generator) -> Drawn:
         """A pair, mixed for the features and trained for the logits."""
         which, share = rand((2,), generator).tolist()
         initial, trained = self.pairs[int(which * len(self.pairs))]
         mixed = interpolated(self.model, initial, trained, share)
-        return Drawn(mixed.features, _frozen(self.model, trained))
+        features = partial(_layers, mixed, self.layers) if self.layers else mixed.features
+        return Drawn(features, _frozen(self.model, trained))
 
 
 def interpolated(
@@ -129,6 +138,7 @@ def train_pool(
     size: int = 20,
     options: TrainingOptions | None = None,
     augmentation: Augmentation | None = None,
+    layers: tuple[str, ...] = (),
     seed: int = 0,
 ) -> ModelPool:
     """Train classifiers of one architecture from different initial weights.
@@ -140,6 +150,7 @@ def train_pool(
         size: Number of classifiers.
         options: Of the training; 2000 steps of 128 rows where None.
         augmentation: Of images, drawn a row.
+        layers: Whose outputs are matched; see `ModelPool`.
         seed: Fixes weights and training.
 
     Returns:
@@ -153,7 +164,7 @@ def train_pool(
         initial = copy.deepcopy(model.state_dict())
         train_classifier(model, x, labels, dataclasses.replace(options, seed=seed + index), augmentation=augmentation)
         pairs.append((initial, copy.deepcopy(model.state_dict())))
-    return ModelPool(new_model(make, seed), tuple(pairs))
+    return ModelPool(new_model(make, seed), tuple(pairs), layers)
 
 
 def new_model(make: Callable[[], M], seed: int) -> M:
@@ -173,6 +184,13 @@ def train_classifier(
         return F.cross_entropy(module(rows), batch["label"], reduction="none")
 
     fit(model, loss, {"x": x, "label": labels}, options=options, progress=False)  # type: ignore[arg-type]
+
+
+def _layers(model: Classifier, names: tuple[str, ...], x: Tensor) -> tuple[Tensor, ...]:
+    """Outputs of some layers, a row each."""
+    with recording(model, names) as outputs:
+        model(x)
+    return tuple(outputs[name].flatten(1) for name in names)
 
 
 def _frozen(model: Classifier, state: Mapping[str, Tensor]) -> Classifier:

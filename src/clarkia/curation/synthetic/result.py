@@ -13,7 +13,7 @@ from jaxtyping import Float, Float64, Int64
 from scipy import stats
 from torch import Tensor, nn
 
-from clarkia._math.pairwise import k_nearest
+from clarkia._math.neighbours import k_nearest
 from clarkia.curation.checks import check_count
 from clarkia.curation.synthetic.augment import Augmentation
 from clarkia.curation.synthetic.pools import new_model

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from clarkia._math.pairwise import k_nearest
+from clarkia._math.neighbours import k_nearest
 from clarkia.measures.density.neighbourhoods import neighbourhoods, row_numbers
 from clarkia.measures.density.profiles import Profile
 from clarkia.random import Noise, rand

@@ -11,7 +11,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from clarkia._math.linear import covariance
-from clarkia._math.pairwise import k_nearest
+from clarkia._math.neighbours import k_nearest
 from clarkia.measures.density.bandwidths import some_rows
 from clarkia.measures.density.neighbourhoods import Neighbourhood, neighbourhoods, row_numbers
 from clarkia.measures.density.profiles import profile

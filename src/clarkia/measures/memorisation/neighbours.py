@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from clarkia._math.pairwise import k_nearest
+from clarkia._math.neighbours import k_nearest
 
 NEAREST = 50
 """Neighbours whose mean distance calibrates that of the first."""

@@ -21,12 +21,15 @@ from clarkia.measures.outliers.protocol import FittedScorer, Scorer
 from clarkia.measures.outliers.resad import FittedResidualDetector, ResidualDetector, ResidualModel
 from clarkia.measures.outliers.residual_flow import FittedResidualFlow, ResidualFlow
 from clarkia.measures.outliers.residuals import ResidualFeatures
+from clarkia.measures.outliers.self_distillation import DistilledHVCM, DistilledHVCMLoss, agreement_loss
 from clarkia.measures.outliers.trained import FittedHVCM, HVCMScorer
 
 __all__ = [
     "HVCM",
     "CouplingFlow",
     "DenoisingError",
+    "DistilledHVCM",
+    "DistilledHVCMLoss",
     "Energy",
     "FittedDenoisingError",
     "FittedGroupedGaussians",
@@ -53,6 +56,7 @@ __all__ = [
     "Scorer",
     "Shell",
     "VectorQuantiser",
+    "agreement_loss",
     "anomaly_maps",
     "closeness",
     "contraction_loss",

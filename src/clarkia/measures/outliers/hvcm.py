@@ -19,7 +19,7 @@ CIFAR = {"width": 1024, "groups": 32}
 """The published head for small images; its loss is `HVCMLoss()`."""
 
 IMAGENET = {"width": 8192, "groups": 32, "hidden": 2048}
-"""The published head for large images; its loss is ``HVCMLoss(1.6e-4, 1.6e-5)``, without the self-distillation."""
+"""The published head for large images; its loss is `DistilledHVCMLoss`."""
 
 
 class HVCMHead(nn.Module):

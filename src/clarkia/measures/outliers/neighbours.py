@@ -8,7 +8,7 @@ from typing import Any, Literal
 from jaxtyping import Float64
 from torch import Tensor
 
-from clarkia._math.pairwise import k_nearest
+from clarkia._math.neighbours import k_nearest
 from clarkia.measures.inputs import at_least, features
 from clarkia.measures.outliers.protocol import rows_like
 

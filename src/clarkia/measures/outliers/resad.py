@@ -14,7 +14,7 @@ from clarkia.measures.fields.checks import check_points
 from clarkia.measures.outliers.maps import SIGMA, anomaly_maps, closeness, enlarge, image_scores, pool_mask
 from clarkia.measures.outliers.protocol import FittedScorer, Scorer, class_codes
 from clarkia.measures.outliers.residual_flow import FittedResidualFlow, ResidualFlow, as_rows
-from clarkia.measures.outliers.residuals import Kind, Metric, ResidualFeatures, draw_bank
+from clarkia.measures.outliers.residuals import Kind, Metric, ResidualFeatures, class_whitening, draw_bank
 from clarkia.random import Noise
 
 Levels = tuple[Tensor, ...]
@@ -27,13 +27,18 @@ class ResidualDetector:
     Inputs are rows ``(n, d)``, maps of features ``(n, d, h, w)``, or a sequence of maps of several levels. Every
     position of a map is matched with all positions of the shots.
 
+    Classes vary in directions of their own, which residuals keep: what is usual for one class is unusual for another,
+    and of residuals alone little but the length transfers. Whitening by the class's own usual examples brings all
+    classes to one law before they are matched; residuals are then the same for a class moved or scaled as a whole.
+
     Args:
         density: What is fitted to the residuals: a `ResidualFlow`, which also learns from unusual rows, or any scorer.
         shots: Usual rows or images in a bank, in training; give as many for a new class.
-        rounds: Banks drawn for each class in training: residuals vary with the bank.
+        rounds: Banks drawn for each class in training: residuals vary with the bank. Its items are not trained on.
         encoder: From inputs to features; None where inputs are features.
         metric: How matches are found.
-        kind: Signed or squared residuals.
+        kind: Squared residuals, or signed ones for a density that takes them; the ReLU of a `ResidualFlow` does not.
+        whiten: Whiten features by the mean and covariance of the class's bank first; False is as published.
         sigma: Smoothing of anomaly maps, pixels of the first level.
         top: Pixels of a map whose mean is the image's score.
 
@@ -45,7 +50,8 @@ class ResidualDetector:
     rounds: int = 4
     encoder: Callable[[Any], Any] | None = None
     metric: Metric = "cosine"
-    kind: Kind = "signed"
+    kind: Kind = "squared"
+    whiten: bool = True
     sigma: float = SIGMA
     top: int = 1
 
@@ -63,7 +69,7 @@ class ResidualDetector:
             generator: Draws the banks.
 
         Raises:
-            ValueError: Inputs, labels or marks that do not fit; a class of fewer usual rows than shots.
+            ValueError: Inputs, labels or marks that do not fit; a class without more usual rows than shots.
         """
         levels = self.levels(features)
         n = len(levels[0])
@@ -98,7 +104,11 @@ class ResidualDetector:
         if own is not None:
             places = level[0, 0].numel()
             own = own[0].repeat_interleave(places), own[1].repeat_interleave(places)
-        left = ResidualFeatures(as_rows(bank), self.metric, self.kind)(as_rows(level), own=own)
+        rows, banked = as_rows(level), as_rows(bank)
+        if self.whiten:
+            common = class_whitening(banked.double())
+            rows, banked = common.apply(rows), common.apply(banked)
+        left = ResidualFeatures(banked, self.metric, self.kind)(rows, own=own)
         if level.ndim == 2:
             return left
         return left.reshape(len(level), *level.shape[2:], -1).permute(0, 3, 1, 2).contiguous()
@@ -108,7 +118,8 @@ class ResidualDetector:
         for bank in banks:
             for index, chosen in enumerate(bank):
                 items = (codes == index).nonzero().squeeze(1)
-                residuals.append(self.residuals(level[items], level[chosen], (items, chosen)))
+                items = items[~torch.isin(items, chosen)]
+                residuals.append(self.residuals(level[items], level[chosen]))
                 kept.append(marks[items])
         x, unusual = torch.cat(residuals), torch.cat(kept)
         if isinstance(self.density, ResidualFlow):

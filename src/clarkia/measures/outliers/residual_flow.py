@@ -157,7 +157,8 @@ class ResidualFlow:
         blocks: Coupling blocks.
         codes: Codes of the quantiser, which maps of residuals are brought closer to.
         keep: Share of a map's own order statistics; rows without positions are not matched.
-        relu: Whether the constraint map ends with the published ReLU.
+        relu: Whether the constraint map ends with the ReLU that is published for squared residuals. Signed ones cannot
+            be kept what they are by a map without negative values.
         usual_share: Share of the steps that see usual rows only.
         options: Settings of the training; its seed also draws the starting weights.
 

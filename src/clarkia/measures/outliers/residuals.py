@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from clarkia._math.linear import Whitening, ledoit_wolf_shrinkage, whitening
 from clarkia._math.pairwise import squared_distances
 from clarkia.measures.inputs import features
 from clarkia.random import Noise, rand
@@ -93,12 +94,29 @@ class ResidualFeatures:
         return squared.where(best, torch.inf).argmin(1)
 
 
+def class_whitening(bank: Float64[Tensor, "m d"]) -> Whitening:
+    """The map that gives the law of a class's usual rows mean 0 and covariance 1, estimated from its bank.
+
+    The covariance is shrunk as Ledoit and Wolf do, by 1/m at least: m rows cannot say that a direction has no variance.
+
+    Args:
+        bank: Usual rows of the class, ``(m, d)``.
+
+    Raises:
+        ValueError: A single row, or rows that are all equal.
+    """
+    if not bool((bank != bank[0]).any()):
+        raise ValueError(f"reference: expected usual rows that differ to whiten by, found {len(bank)} equal ones; "
+                         "whiten=False does without.")  # fmt: skip
+    return whitening(bank, shrinkage=max(ledoit_wolf_shrinkage(bank), 1 / len(bank)))
+
+
 def draw_bank(labels: Tensor, usual: Tensor, shots: int, *, generator: Noise = None) -> Int64[Tensor, "classes shots"]:
     """Choose rows of every class at random, without replacement.
 
     Args:
         labels: Codes of the classes, 0 to C - 1, int64 ``(n,)``.
-        usual: Which rows may be chosen, booleans ``(n,)``; at least ``shots`` of every class.
+        usual: Which rows may be chosen, booleans ``(n,)``; more than ``shots`` of every class, so that some are left.
         shots: Rows a class.
         generator: Source of randomness.
 
@@ -109,9 +127,9 @@ def draw_bank(labels: Tensor, usual: Tensor, shots: int, *, generator: Noise = N
     order = order[usual[order]]
     order = order[labels[order].argsort(stable=True)]
     counts = torch.bincount(labels[usual], minlength=int(labels.max()) + 1)
-    if int(counts.min()) < shots:
+    if int(counts.min()) <= shots:
         raise ValueError(
-            f"shots: expected at most {int(counts.min())}, the usual rows of the smallest class, found {shots}."
+            f"shots: expected fewer than {int(counts.min())}, the usual rows of the smallest class, found {shots}."
         )
     first = counts.cumsum(0) - counts
     return order[first[:, None] + torch.arange(shots)]

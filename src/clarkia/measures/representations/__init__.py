@@ -25,6 +25,7 @@ from clarkia.measures.representations.filters import (
     variance_entropy,
 )
 from clarkia.measures.representations.fusion import co_pca, fuse, fuse_extractors
+from clarkia.measures.representations.learned_codec import LearnedCodec, train_feature_codec
 from clarkia.measures.representations.moment_probe import Adapted, CrossCovariance, MomentProbe, adapt
 from clarkia.measures.representations.monitor import Monitor, filter_monitor, representation_monitor
 from clarkia.measures.representations.probes import Probe, ProbeGrid, probe, probe_grid
@@ -53,6 +54,7 @@ __all__ = [
     "FeatureCodec",
     "KeypointScore",
     "LayerFilters",
+    "LearnedCodec",
     "MomentProbe",
     "Monitor",
     "Probe",
@@ -104,6 +106,7 @@ __all__ = [
     "shortcut_bias",
     "stack_maps",
     "tap",
+    "train_feature_codec",
     "v_complexity",
     "variance_entropy",
 ]

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
-from clarkia._math.pairwise import k_nearest
+from clarkia._math.neighbours import k_nearest
 from clarkia.measures.fields.checks import check_count
 from clarkia.measures.inputs import pair
 

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from clarkia._math.pairwise import k_nearest, median_distance, squared_distances
+from clarkia._math.neighbours import k_nearest
+from clarkia._math.pairwise import median_distance, squared_distances
 from clarkia.measures.representations.sampling import subsample
 from clarkia.random import Noise
 

@@ -5,13 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from clarkia.measures.representations.feature_codec import FeatureCodec, bits_per_value, decode_features
+from clarkia.measures.representations.feature_codec import bits_per_value
+
+
+class Codec(Protocol):
+    """Features to bytes and back: `FeatureCodec`, `LearnedCodec`, or a user's own."""
+
+    def encode(self, x: Tensor) -> bytes:
+        """Features as bytes, all included that must be stored with them."""
+        ...
+
+    def decode(self, data: bytes) -> Tensor:
+        """Features of the same shape."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -30,7 +42,7 @@ class RatePoint:
 
 
 def rate_task_curve(
-    codecs: Mapping[Any, FeatureCodec], x: Float[Tensor, "n ..."], task: Callable[[Tensor], float]
+    codecs: Mapping[Any, Codec], x: Float[Tensor, "n ..."], task: Callable[[Tensor], float]
 ) -> dict[Any, RatePoint]:
     """Code features with several codecs and ask a fixed task about what comes back.
 
@@ -48,7 +60,7 @@ def rate_task_curve(
     curve = {}
     for name, codec in codecs.items():
         data = codec.encode(x)
-        back = decode_features(data).to(x.dtype)
+        back = codec.decode(data).to(x.dtype)
         error = float((back.double() - x.double()).square().mean())
         curve[name] = RatePoint(bits_per_value(data, x), error, float(task(back)))
     return curve

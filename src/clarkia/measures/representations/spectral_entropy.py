@@ -20,6 +20,7 @@ from clarkia.measures.representations.diffusion import (
     diffusion_matrix,
     spectrum,
 )
+from clarkia.measures.representations.fourier import fourier_spectrum
 from clarkia.measures.representations.nystrom import nystrom_spectrum
 from clarkia.measures.representations.sampling import subsample
 from clarkia.random import Noise
@@ -39,8 +40,8 @@ class SpectralEntropy:
         normalisation: Variant of the operator.
         num_rows: Rows it was computed on; values of different numbers of rows cannot be compared.
         large: Share of the powered eigenvalues above 0.01; about 1 % is a good choice of t.
-        error: Difference that the same share of landmarks makes on a sub-sample of at most 1,000 rows, an indication
-            and no bound; None without landmarks.
+        error: Difference that the same share of landmarks, or as many frequencies, makes on a sub-sample of at most
+            1,000 rows, an indication and no bound; None of an exact spectrum.
     """
 
     value: Float64[Tensor, ""]
@@ -66,12 +67,13 @@ def diffusion_spectral_entropy(
     neighbours: int | None = None,
     max_samples: int = 10_000,
     landmarks: int | Literal["auto"] | None = "auto",
+    frequencies: int | None = None,
     generator: Noise = None,
 ) -> SpectralEntropy:
     """Entropy of the powered eigenvalues of the diffusion operator of some features.
 
     ``-sum_i p_i log p_i`` with ``p_i = l_i^t / sum_j l_j^t``. A larger t takes out noise. Differentiable in ``z``
-    where the spectrum is exact.
+    where the spectrum is exact or of frequencies.
 
     Args:
         z: Features ``(n, d)``.
@@ -85,37 +87,45 @@ def diffusion_spectral_entropy(
         max_samples: Use a random sub-sample of larger sets.
         landmarks: Rows that stand for all in a Nystrom approximation; None for the exact spectrum, O(n^3); ``"auto"``:
             exact up to 4,000 rows, 1,000 landmarks beyond.
-        generator: Source of sub-sample and landmarks.
+        frequencies: Random Fourier features of the kernel instead, so many frequencies, in time linear in the rows: for
+            sets too large for landmarks, at bandwidths where rows have many neighbours.
+        generator: Source of sub-sample, landmarks and frequencies.
 
     Returns:
         The entropy with bandwidth, variant and number of rows.
 
     Raises:
-        ValueError: Features that are not finite rows, numbers out of their ranges, landmarks for a variant without.
+        ValueError: Features that are not finite rows, numbers out of their ranges, landmarks or frequencies for a
+            variant without.
 
     Source: Assessing Neural Network Representations During Training Using Noise-Resilient Diffusion Spectral Entropy
     (2023).
     """
     z = subsample(features(z, "z"), check_count(max_samples, "max_samples"), generator)
     check_options(bandwidth, t, normalisation, base)
+    if frequencies is not None:
+        check_count(frequencies, "frequencies")
     if neighbours is not None:
         check_count(neighbours, "neighbours", most=max(len(z) - 1, 1))
     s = float(bandwidth) if bandwidth is not None else default_bandwidth(z.detach(), generator=generator)
     plain = variant == "spectrum" and neighbours is None
-    count = _landmark_count(landmarks, len(z), plain)
+    if frequencies is not None and (landmarks not in ("auto", None) or not plain):
+        raise ValueError(f"frequencies: expected None with landmarks or for this variant, found {frequencies}.")
+    count = _landmark_count(landmarks, len(z), plain) if frequencies is None else None
     if variant == "entries":
         value, large = _entries(affinities(z, s, neighbours), t, normalisation)
     elif variant == "spectrum":
-        values = _eigenvalues(z, s, normalisation, neighbours, count, generator)
+        values = _eigenvalues(z, s, normalisation, neighbours, count, frequencies, generator)
         value, large = entropy_of(values, t), float((values.detach() ** t > 0.01).double().mean())
     else:
         raise ValueError(f"variant: expected 'spectrum' or 'entries', found {variant!r}.")
     error = None
-    if count is not None:
+    if count is not None or frequencies is not None:
         part = subsample(z.detach(), CHECKED, generator)
-        fewer = max(1, count * len(part) // len(z))  # as many of these rows as there are of all
-        both = [entropy_of(_eigenvalues(part, s, normalisation, None, m, generator), t) for m in (fewer, None)]
-        error = float((both[0] - both[1]).abs()) / math.log(base)
+        fewer = None if count is None else max(1, count * len(part) // len(z))  # as many of these rows as of all
+        near = _eigenvalues(part, s, normalisation, None, fewer, frequencies, generator)
+        exact = _eigenvalues(part, s, normalisation, None, None, None, generator)
+        error = float((entropy_of(near, t) - entropy_of(exact, t)).abs()) / math.log(base)
     return SpectralEntropy(value / math.log(base), s, t, normalisation, len(z), large, error)
 
 
@@ -166,11 +176,19 @@ def check_options(bandwidth: Any, t: Any, normalisation: str, base: Any) -> None
 
 
 def _eigenvalues(
-    z: Tensor, s: float, normalisation: Normalisation, neighbours: int | None, count: int | None, generator: Noise
+    z: Tensor,
+    s: float,
+    normalisation: Normalisation,
+    neighbours: int | None,
+    landmarks: int | None,
+    frequencies: int | None,
+    generator: Noise,
 ) -> Tensor:
-    if count is None:
-        return spectrum(diffusion_matrix(affinities(z, s, neighbours), normalisation))
-    return nystrom_spectrum(z, s, count, normalisation, generator=generator)
+    if frequencies is not None:
+        return fourier_spectrum(z, s, frequencies, normalisation, generator=generator)
+    if landmarks is not None:
+        return nystrom_spectrum(z, s, landmarks, normalisation, generator=generator)
+    return spectrum(diffusion_matrix(affinities(z, s, neighbours), normalisation))
 
 
 def _entries(affinity: Tensor, t: float, normalisation: Normalisation) -> tuple[Tensor, float]:

@@ -15,7 +15,6 @@ from clarkia.measures.shift.predictors import (
 )
 from clarkia.measures.shift.report import Accuracy, Outcome, Report
 from clarkia.measures.shift.sizes import ShiftSize, rank_correlation, shift_sizes
-from clarkia.measures.shift.spurious import Spurious, linear_accuracies, spurious
 from clarkia.measures.shift.statistics import PairedTest, cluster_bootstrap, mcnemar, wilson_interval
 from clarkia.measures.shift.subgroups import (
     CurveFit,
@@ -47,7 +46,6 @@ __all__ = [
     "Scenario",
     "ShiftSize",
     "SimilarityClassifier",
-    "Spurious",
     "SubgroupCurve",
     "Suite",
     "TorchClassifier",
@@ -58,11 +56,9 @@ __all__ = [
     "corrupt",
     "cs_mutual_information",
     "group_accuracies",
-    "linear_accuracies",
     "mcnemar",
     "rank_correlation",
     "shift_sizes",
-    "spurious",
     "subgroup_curve",
     "wilson_interval",
 ]

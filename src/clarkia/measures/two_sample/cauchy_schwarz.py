@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from clarkia._math.pairwise import median_distance, row_log_means
-from clarkia.measures.inputs import features, pair
+from clarkia._math.pairwise import CHUNK, median_distance, row_log_means
+from clarkia.measures.inputs import features, lazy_pair, pair
 from clarkia.measures.kernels import Gaussian
 
 
 def cauchy_schwarz(
-    x: Tensor | np.ndarray, y: Tensor | np.ndarray, bandwidth: float | None = None, *, chunk: int = 2048
+    x: Tensor | np.ndarray, y: Tensor | np.ndarray, bandwidth: float | None = None, *, chunk: int = CHUNK
 ) -> Float64[Tensor, ""]:
     """``-log( (int p q)^2 / (int p^2 int q^2) )`` of the laws p and q of two samples, each smoothed.
 
@@ -35,8 +35,8 @@ def cauchy_schwarz(
 
     Source: The Cauchy-Schwarz divergence and Parzen windowing: Connections to graph theory and Mercer kernels (2006).
     """
-    x, y = pair(x, y)
-    kernel = Gaussian(median_distance(torch.cat([x, y])) if bandwidth is None else bandwidth)
+    x, y = lazy_pair(x, y)
+    kernel = Gaussian(median_distance(x, y) if bandwidth is None else bandwidth)
     own_x, own_y, cross = (_log_mean(row_log_means(kernel.log, a, b, chunk=chunk)) for a, b in ((x, x), (y, y), (x, y)))
     return own_x + own_y - 2 * cross
 
@@ -48,7 +48,7 @@ def conditional_cauchy_schwarz(
     *,
     input_bandwidth: float | None = None,
     output_bandwidth: float | None = None,
-    chunk: int = 2048,
+    chunk: int = CHUNK,
 ) -> Float64[Tensor, ""]:
     """Divergence of two conditional laws ``p(y | x)`` and ``q(z | x)`` observed at the same inputs.
 
@@ -79,8 +79,7 @@ def conditional_cauchy_schwarz(
         if len(rows) != len(inputs):
             raise ValueError(f"{name}: expected {len(inputs)} rows as inputs has, found {len(rows)}.")
     k = Gaussian(median_distance(inputs) if input_bandwidth is None else input_bandwidth)
-    pooled = torch.cat([y, z])
-    outputs = Gaussian(median_distance(pooled) if output_bandwidth is None else output_bandwidth)
+    outputs = Gaussian(median_distance(y, z) if output_bandwidth is None else output_bandwidth)
     width = inputs.shape[1]
 
     def both(a: Tensor, b: Tensor) -> Tensor:
@@ -101,7 +100,7 @@ def cauchy_schwarz_dependence(
     *,
     x_bandwidth: float | None = None,
     t_bandwidth: float | None = None,
-    chunk: int = 2048,
+    chunk: int = CHUNK,
 ) -> Float64[Tensor, ""]:
     """How far two paired variables are from independent: the divergence of their joint law from the product.
 

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from clarkia._math.pairwise import blocks, checkpointed, median_distance, safe_power
-from clarkia.measures.inputs import at_least, features, pair, shuffled
+from clarkia._math.pairwise import CHUNK, blocks, checkpointed, median_distance, safe_power
+from clarkia.measures.inputs import at_least, features, lazy_pair, shuffled
 from clarkia.measures.two_sample.frequencies import (
     GaussianFrequencies,
     LearnedFrequencies,
@@ -31,7 +31,7 @@ def characteristic_distance(
     alpha: float = 0.5,
     beta: float = 0.5,
     power: int = 1,
-    chunk: int = 2048,
+    chunk: int = CHUNK,
     generator: Noise = None,
 ) -> Float64[Tensor, ""]:
     """Mean over frequencies t of how far the characteristic functions ``phi(t) = E exp(i t.x)`` of two sets are apart.
@@ -64,7 +64,7 @@ def characteristic_distance(
 
     Source: Dataset Distillation with Neural Characteristic Function: A Minmax Perspective (2025).
     """
-    x, y = pair(x, y)
+    x, y = lazy_pair(x, y)
     if power not in (1, 2):
         raise ValueError(f"power: expected 1 or 2, found {power}.")
     if min(alpha, beta) < 0 or alpha + beta == 0:
@@ -81,14 +81,14 @@ def characteristic_distance(
         for rows, name in ((x, "x"), (y, "y")):
             at_least(rows, 2, name, "for two halves")
         (x_fit, x), (y_fit, y) = (_halves(rows, generator) for rows in (x, y))
-        t = _learned(distance, x_fit.detach(), y_fit.detach(), frequencies, n_frequencies, generator)
+        t = _learned(distance, x_fit.detach().double(), y_fit.detach().double(), frequencies, n_frequencies, generator)
     elif isinstance(frequencies, Tensor):
         t = features(frequencies, "frequencies").to(x.device)
         if t.shape[1] != x.shape[1]:
             raise ValueError(f"frequencies: expected {x.shape[1]} columns as x has, found {t.shape[1]}.")
     else:
         scale = None if frequencies is None else frequencies.scale
-        scale = 1 / median_distance(torch.cat([x, y])) if scale is None else scale
+        scale = 1 / median_distance(x, y) if scale is None else scale
         t = scale * randn((n_frequencies, x.shape[1]), generator, dtype=torch.float64).to(x.device)
     return distance(x, y, t)
 
@@ -103,7 +103,7 @@ def _learned(
 ) -> Tensor:
     """Frequencies of a network that has climbed the distance of ``x`` and ``y``."""
     d = x.shape[1]
-    unit = (2 * d) ** 0.5 / median_distance(torch.cat([x, y]))
+    unit = (2 * d) ** 0.5 / median_distance(x, y)
     weights = new_network(d, generator, x)
     optimiser = torch.optim.Adam([part for layer in weights for part in layer], lr=options.learning_rate)
     with torch.enable_grad():
@@ -117,7 +117,7 @@ def _learned(
 
 
 def characteristic_function(
-    x: Float64[Tensor, "n d"], t: Float64[Tensor, "r d"], *, chunk: int = 2048
+    x: Float64[Tensor, "n d"], t: Float64[Tensor, "r d"], *, chunk: int = CHUNK
 ) -> tuple[Float64[Tensor, " r"], Float64[Tensor, " r"]]:
     """Real and imaginary part of ``mean exp(i t.x)`` over the rows of ``x`` ``(n, d)`` at frequencies ``(r, d)``."""
     sums = [checkpointed(_wave_sums, rows, t, whole=len(x) <= chunk) for _, rows in blocks(x, chunk)]
@@ -126,7 +126,7 @@ def characteristic_function(
 
 
 def gaps(
-    x: Float64[Tensor, "n d"], y: Float64[Tensor, "m d"], t: Float64[Tensor, "r d"], *, chunk: int = 2048
+    x: Float64[Tensor, "n d"], y: Float64[Tensor, "m d"], t: Float64[Tensor, "r d"], *, chunk: int = CHUNK
 ) -> tuple[Float64[Tensor, " r"], Float64[Tensor, " r"]]:
     """Amplitude and phase gaps of the characteristic functions of two sets, each ``(r,)``.
 
@@ -144,7 +144,7 @@ def gaps(
 
 
 def _wave_sums(rows: Tensor, t: Tensor) -> Tensor:
-    angles = rows @ t.T
+    angles = rows.double() @ t.T
     return torch.stack([angles.cos().sum(0), angles.sin().sum(0)])
 
 

@@ -8,8 +8,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from clarkia._math import energy
-from clarkia._math.pairwise import safe_power
-from clarkia.measures.inputs import at_least, features, pair
+from clarkia._math.pairwise import CHUNK, safe_power
+from clarkia.measures.inputs import at_least, features, lazy_pair
 
 DRAWS = 2**22  # distances held at once by the energy score
 
@@ -20,7 +20,7 @@ def energy_distance(
     *,
     exponent: float = 1.0,
     unbiased: bool = False,
-    chunk: int = 2048,
+    chunk: int = CHUNK,
 ) -> Float64[Tensor, ""]:
     """``2 E|X - Y|^p - E|X - X'|^p - E|Y - Y'|^p``, zero for 0 < p < 2 exactly where the laws agree.
 
@@ -43,7 +43,7 @@ def energy_distance(
 
     Source: Energy statistics: A class of statistics based on distances (2013).
     """
-    x, y = pair(x, y)
+    x, y = lazy_pair(x, y)
     _check_exponent(exponent)
     if unbiased:
         for rows, name in ((x, "x"), (y, "y")):

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from clarkia._math.linear import covariance, trace_sqrt_product
-from clarkia.measures.inputs import at_least, features, pair, some_rows
+from clarkia._math.linear import moments, trace_sqrt_product
+from clarkia._math.pairwise import mean_row
+from clarkia.measures.inputs import at_least, lazy_features, lazy_pair, some_rows
 from clarkia.random import Noise
-
-CHUNK = 4096
-"""Rows that are held in float64 at once."""
 
 SHARES = tuple(1 / inverse for inverse in np.linspace(1, 4, 10))  # of the rows, equally spaced in 1/n
 
@@ -36,15 +33,9 @@ class FeatureStats:
 
     @staticmethod
     def of(x: Tensor | np.ndarray) -> FeatureStats:
-        """Statistics of a first batch ``(n, d)``, of which a few thousand rows at a time are copied."""
-        if np.ndim(x) != 2 or len(x) <= CHUNK:
-            return _stats(features(x))
-        parts = (x[start : start + CHUNK] for start in range(0, len(x), CHUNK))
-        try:
-            return reduce(FeatureStats.merge, (_stats(features(part)) for part in parts))
-        except ValueError:
-            features(x)  # names the row by its place in the whole batch
-            raise
+        """Statistics of a first batch ``(n, d)``, which is never copied whole."""
+        rows = lazy_features(x)
+        return FeatureStats(len(rows), *moments(rows))
 
     def add(self, x: Tensor | np.ndarray) -> FeatureStats:
         """Statistics with another batch ``(n, d)`` added."""
@@ -65,12 +56,6 @@ class FeatureStats:
         if self.count < 2:
             raise ValueError(f"x: expected at least 2 rows for a covariance, found {self.count}.")
         return self.scatter / (self.count - 1)
-
-
-def _stats(rows: Tensor) -> FeatureStats:
-    mean = rows.mean(0)
-    centred = rows - mean
-    return FeatureStats(len(rows), mean, centred.T @ centred)
 
 
 def frechet_distance(
@@ -108,26 +93,17 @@ def frechet_distance(
     """
     if path not in ("auto", "eigen", "nuclear"):
         raise ValueError(f"path: expected 'auto', 'eigen' or 'nuclear', found {path!r}.")
-    if path != "nuclear" and not extrapolate and _tall(x) and _tall(y):
-        x, y = FeatureStats.of(x), FeatureStats.of(y)  # type: ignore[arg-type]
     if isinstance(x, FeatureStats) or isinstance(y, FeatureStats):
         if path == "nuclear" or extrapolate:
             raise ValueError("x: expected features, found FeatureStats: the nuclear path and extrapolation need rows.")
         first, second = (s if isinstance(s, FeatureStats) else FeatureStats.of(s) for s in (x, y))
         if first.mean.shape != second.mean.shape:
             raise ValueError(f"y: expected {len(first.mean)} columns as x has, found {len(second.mean)}.")
-        return gaussian_frechet(first.mean, first.covariance, second.mean, second.covariance)
-    x, y = pair(x, y)
+        return _of_stats(first, second)
+    x, y = lazy_pair(x, y)
     for rows, name in ((x, "x"), (y, "y")):
         at_least(rows, 2, name, "for a covariance")
     return _extrapolated(x, y, path, generator) if extrapolate else _of_rows(x, y, path)
-
-
-def _tall(x: Tensor | np.ndarray | FeatureStats) -> bool:
-    """Whether rows are so many that their moments are gathered without a copy of them; gradients need one."""
-    if isinstance(x, FeatureStats) or np.ndim(x) != 2 or (isinstance(x, Tensor) and x.requires_grad):
-        return False
-    return len(x) > max(np.shape(x)[1], CHUNK)
 
 
 def gaussian_frechet(
@@ -149,14 +125,18 @@ def frechet_floor(n: int, m: int, d: int, scale: float = 1.0) -> float:
     return scale**2 * (1 / n + 1 / m) * (d + d * (d + 1) / 4)
 
 
+def _of_stats(x: FeatureStats, y: FeatureStats) -> Tensor:
+    return gaussian_frechet(x.mean, x.covariance, y.mean, y.covariance)
+
+
 def _of_rows(x: Tensor, y: Tensor, path: str) -> Tensor:
     few = min(len(x), len(y)) <= x.shape[1]
-    if path == "nuclear" or (path == "auto" and few):
-        centred = [(rows - rows.mean(0)) / (len(rows) - 1) ** 0.5 for rows in (x, y)]
-        cross = torch.linalg.svdvals(centred[0] @ centred[1].T).sum()
-        gap = (x.mean(0) - y.mean(0)).square().sum()
-        return gap + centred[0].square().sum() + centred[1].square().sum() - 2 * cross
-    return gaussian_frechet(x.mean(0), covariance(x), y.mean(0), covariance(y))
+    if path == "eigen" or (path == "auto" and not few):
+        return _of_stats(*(FeatureStats(len(rows), *moments(rows)) for rows in (x, y)))
+    means = [mean_row(rows) for rows in (x, y)]
+    centred = [(rows.double() - mean) / (len(rows) - 1) ** 0.5 for rows, mean in zip((x, y), means, strict=True)]
+    cross = torch.linalg.svdvals(centred[0] @ centred[1].T).sum()
+    return (means[0] - means[1]).square().sum() + centred[0].square().sum() + centred[1].square().sum() - 2 * cross
 
 
 def _extrapolated(x: Tensor, y: Tensor, path: str, generator: Noise) -> Tensor:

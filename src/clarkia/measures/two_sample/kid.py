@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clarkia.measures.inputs import pair, some_rows
+from clarkia.measures.inputs import lazy_pair, some_rows
 from clarkia.measures.kernels import Kernel, Polynomial
 from clarkia.measures.two_sample.mmd import mmd2
 from clarkia.random import Noise
+
+BLOCK = 250  # rows of a subset that are converted at once
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,17 @@ def kid(
 
     Source: Demystifying MMD GANs (2018).
     """
-    x, y = pair(x, y)
+    x, y = lazy_pair(x, y)
     if subsets < 2 or size < 2:
         raise ValueError(f"subsets: expected at least 2 subsets of 2 rows, found subsets={subsets}, size={size}.")
     if size > min(len(x), len(y)):
         raise ValueError(f"size: expected at most {min(len(x), len(y))} rows, those of the smaller set, found {size}.")
     kernel = Polynomial() if kernel is None else kernel
-    draws = [mmd2(some_rows(x, size, generator), some_rows(y, size, generator), kernel=kernel) for _ in range(subsets)]
-    values = torch.stack(draws)
+
+    def draw() -> float:
+        return float(mmd2(some_rows(x, size, generator), some_rows(y, size, generator), kernel=kernel, chunk=BLOCK))
+
+    # As plain floats: a tensor a subset would sit between the blocks' memory and keep it from being used again.
+    values = torch.tensor([draw() for _ in range(subsets)], dtype=torch.float64)
     deviation = float(values.std())
     return SubsetMean(float(values.mean()), deviation / subsets**0.5, deviation, subsets, size)

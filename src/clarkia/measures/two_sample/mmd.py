@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float64
 from torch import Tensor
 
-from clarkia._math.pairwise import pair_mean
-from clarkia.measures.inputs import at_least, features, pair
+from clarkia._math.pairwise import CHUNK, blocks, pair_mean
+from clarkia.measures.inputs import at_least, features, lazy_pair
 from clarkia.measures.kernels import Gaussian, Kernel, gaussian_median
 
 
@@ -17,7 +17,7 @@ def mmd2(
     *,
     kernel: Kernel | None = None,
     unbiased: bool = True,
-    chunk: int = 2048,
+    chunk: int = CHUNK,
 ) -> Float64[Tensor, ""]:
     """Squared maximum mean discrepancy, ``mean k(x, x') + mean k(y, y') - 2 mean k(x, y)``.
 
@@ -41,7 +41,7 @@ def mmd2(
 
     Source: A Kernel Two-Sample Test (2012).
     """
-    x, y = pair(x, y)
+    x, y = lazy_pair(x, y)
     if unbiased:
         for rows, name in ((x, "x"), (y, "y")):
             at_least(rows, 2, name, "for pairs of different rows")
@@ -85,7 +85,7 @@ def mmd2_from_gram(
     return own[0] + own[1] - 2 * xy.mean()
 
 
-def cmmd(x: Tensor | np.ndarray, y: Tensor | np.ndarray, *, chunk: int = 2048) -> Float64[Tensor, ""]:
+def cmmd(x: Tensor | np.ndarray, y: Tensor | np.ndarray, *, chunk: int = CHUNK) -> Float64[Tensor, ""]:
     """CMMD: 1000 times the biased squared discrepancy of rows of unit length, with a Gaussian of bandwidth 10.
 
     Published values are on CLIP ViT-L/14-336 embeddings; on other features the number has another scale. Lower is
@@ -104,14 +104,21 @@ def cmmd(x: Tensor | np.ndarray, y: Tensor | np.ndarray, *, chunk: int = 2048) -
 
     Source: Rethinking FID: Towards a Better Evaluation Metric for Image Generation (2024).
     """
-    x, y = pair(x, y)
-    unit = [unit_rows(rows, name) for rows, name in ((x, "x"), (y, "y"))]
-    return 1000 * mmd2(*unit, kernel=Gaussian(10.0), unbiased=False, chunk=chunk)
+    x, y = lazy_pair(x, y)
+    for rows, name in ((x, "x"), (y, "y")):
+        for first, block in blocks(rows.detach()):
+            unit_rows(block, name, first)
+    gaussian = Gaussian(10.0)
+    return 1000 * mmd2(
+        x, y, kernel=lambda a, b: gaussian(unit_rows(a, "x"), unit_rows(b, "y")), unbiased=False, chunk=chunk
+    )
 
 
-def unit_rows(rows: Tensor, name: str) -> Tensor:
-    """Rows divided by their lengths; a row of length 0 raises."""
+def unit_rows(rows: Tensor, name: str, first: int = 0) -> Tensor:
+    """Rows divided by their lengths, in float64; one of length 0 raises, with its place behind ``first`` others."""
+    rows = rows.double()
     lengths = rows.norm(dim=1, keepdim=True)
     if not bool((lengths > 0).all()):
-        raise ValueError(f"{name}: expected rows of positive length, found row {int(lengths.argmin())} all zero.")
+        zero = first + int(lengths.argmin())
+        raise ValueError(f"{name}: expected rows of positive length, found row {zero} all zero.")
     return rows / lengths

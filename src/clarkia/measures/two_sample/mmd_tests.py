@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from clarkia._math.pairwise import blocks
-from clarkia.measures.inputs import at_least, pair, shuffled
+from clarkia._math.pairwise import CHUNK, blocks
+from clarkia.measures.inputs import at_least, lazy_pair, shuffled
 from clarkia.measures.kernels import Kernel, gaussian_median
 from clarkia.random import Noise
 
@@ -42,7 +42,7 @@ def mmd_permutation_test(
     *,
     kernel: Kernel | None = None,
     permutations: int = 500,
-    chunk: int = 2048,
+    chunk: int = CHUNK,
     generator: Noise = None,
 ) -> MMDTest:
     """Test of equal laws whose level is exact at every sample size: labels are permuted over the pooled rows.
@@ -65,7 +65,7 @@ def mmd_permutation_test(
 
     Source: A Kernel Two-Sample Test (2012).
     """
-    x, y = pair(x, y)
+    x, y = lazy_pair(x, y)
     for rows, name in ((x, "x"), (y, "y")):
         at_least(rows, 2, name, "for pairs of different rows")
     if permutations < 1:
@@ -80,7 +80,7 @@ def mmd_permutation_test(
     inner = labels.new_zeros(labels.shape[1])  # z' K z
     for first, rows in blocks(pooled, chunk):
         for start, others in blocks(pooled, chunk):
-            gram = kernel(rows, others)
+            gram = kernel(rows.double(), others.double())
             if start == first:
                 gram = gram - torch.diag(gram.diagonal())
             sums[first : first + chunk] += gram.sum(1)
@@ -114,7 +114,7 @@ def mmd_linear_test(x: Tensor | np.ndarray, y: Tensor | np.ndarray, *, kernel: K
 
     Source: A Kernel Two-Sample Test (2012).
     """
-    x, y = pair(x, y)
+    x, y = lazy_pair(x, y)
     for rows, name in ((x, "x"), (y, "y")):
         at_least(rows, 4, name, "for two pairs")
     kernel = gaussian_median(x, y) if kernel is None else kernel
@@ -129,4 +129,4 @@ def mmd_linear_test(x: Tensor | np.ndarray, y: Tensor | np.ndarray, *, kernel: K
 
 def _paired(kernel: Kernel, x: Tensor, y: Tensor) -> Tensor:
     parts = zip(x.split(PAIRED_BLOCK), y.split(PAIRED_BLOCK), strict=True)
-    return torch.cat([kernel(a, b).diagonal() for a, b in parts])
+    return torch.cat([kernel(a.double(), b.double()).diagonal() for a, b in parts])

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clarkia._math.pairwise import NARROW, blocks, k_nearest, paired_squared_distances, squared_distances
-from clarkia.measures.inputs import at_least, pair
+from clarkia._math.neighbours import k_nearest
+from clarkia._math.pairwise import CHUNK, NARROW, blocks, mean_row, paired_squared_distances, reach, squared_distances
+from clarkia.measures.inputs import at_least, lazy_pair
 
 # Distances that should be equal may differ by rounding in the order of sums; a tie is inside.
 TIE = 1 + 1e-12
@@ -34,7 +35,7 @@ class PRDC:
 
 
 @torch.no_grad()
-def prdc(x: Tensor | np.ndarray, y: Tensor | np.ndarray, k: int = 5, *, chunk: int = 2048) -> PRDC:
+def prdc(x: Tensor | np.ndarray, y: Tensor | np.ndarray, k: int = 5, *, chunk: int = CHUNK) -> PRDC:
     """Precision, recall, density and coverage with balls that reach to the k-th neighbour in the own set.
 
     For two samples of one continuous law density is 1 and coverage `expected_coverage` on average; precision and recall
@@ -57,11 +58,11 @@ def prdc(x: Tensor | np.ndarray, y: Tensor | np.ndarray, k: int = 5, *, chunk: i
     Source: Reliable Fidelity and Diversity Metrics for Generative Models (2020); Improved Precision and Recall Metric
     for Assessing Generative Models (2019).
     """
-    x, y = pair(x, y)
+    x, y = lazy_pair(x, y)
     radius_x, radius_y = (own_radius(rows, k, name) for rows, name in ((x, "x"), (y, "y")))
     n, m = len(x), len(y)
-    centre = x.mean(0)
-    largest = max(float((rows - centre).square().sum(1).max()) for rows in (x, y))
+    centre = mean_row(x)
+    largest = max(reach(rows, centre) for rows in (x, y))
 
     in_real = torch.zeros(m, dtype=torch.int64, device=x.device)  # of each y: balls of x around it
     holds = torch.zeros(n, dtype=torch.bool, device=x.device)  # of each x: whether its ball holds a y

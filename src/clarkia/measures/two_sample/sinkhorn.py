@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from clarkia._math.pairwise import distances, squared_distances
+from clarkia._math.pairwise import CHUNK, distances, mean_row, reach, squared_distances
 from clarkia._math.transport import Potentials, sinkhorn, sinkhorn_points
-from clarkia.measures.inputs import pair
+from clarkia.measures.inputs import lazy_pair
 
 MATRIX = 2**22  # cost matrices of more numbers are computed again in every iteration
 
@@ -25,7 +25,7 @@ def sinkhorn_divergence(
     debias: bool = True,
     tolerance: float = 1e-6,
     max_iterations: int = 1000,
-    chunk: int = 2048,
+    chunk: int = CHUNK,
 ) -> Float64[Tensor, ""]:
     """``S = OT(x, y) - OT(x, x)/2 - OT(y, y)/2`` with the cost ``|x - y|^p`` and an entropy.
 
@@ -52,14 +52,14 @@ def sinkhorn_divergence(
 
     Source: Interpolating between Optimal Transport and MMD using Sinkhorn Divergences (2018).
     """
-    x, y = pair(x, y)
+    x, y = lazy_pair(x, y)
     if p not in (1, 2):
         raise ValueError(f"p: expected 1 or 2, found {p}.")
     if not 0 < blur < torch.inf:
         raise ValueError(f"blur: expected a positive finite length, found {blur}.")
     cost, eps = (distances, float(blur)) if p == 1 else (squared_distances, 2 * float(blur) ** 2)
-    centre = torch.cat([x, y]).detach().mean(0)
-    radius = max(float((rows.detach() - centre).norm(dim=1).max()) for rows in (x, y))
+    centre = mean_row(x.detach(), y.detach())
+    radius = max(reach(rows, centre) for rows in (x, y)) ** 0.5
     options = {"tolerance": tolerance, "max_iterations": max_iterations}
 
     def entropic(a: Tensor, b: Tensor, symmetric: bool) -> Potentials:

@@ -10,11 +10,11 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from clarkia._math import transport
-from clarkia._math.pairwise import checkpointed
-from clarkia.measures.inputs import pair
+from clarkia._math.pairwise import blocks, checkpointed
+from clarkia.measures.inputs import lazy_pair
 from clarkia.random import Noise, randn
 
-PROJECTIONS = 64  # onto how many lines the rows are projected at once
+LINES = 64  # columns, or projections, that are sorted at once
 
 Projection = Callable[[Tensor, Tensor], Tensor]
 
@@ -35,9 +35,10 @@ def wasserstein_1d(x: Tensor | np.ndarray, y: Tensor | np.ndarray, p: float = 2.
 
     Source: Computational Optimal Transport (2019).
     """
-    x, y = pair(x, y)
+    x, y = lazy_pair(x, y)
     _check_power(p)
-    return _root(transport.transport_cost_1d(x, y, p), p)
+    parts = zip(x.split(LINES, 1), y.split(LINES, 1), strict=True)
+    return _root(torch.cat([transport.transport_cost_1d(a, b, p) for a, b in parts]), p)
 
 
 def sliced_wasserstein(
@@ -61,7 +62,8 @@ def sliced_wasserstein(
         p: Exponent of the cost ``|x - y|^p`` on the line, at least 1.
         n_projections: Number of random unit directions.
         orthogonal: Draw the directions in orthogonal blocks of d, which lowers the variance.
-        projection: ``(rows, directions (L, d)) -> (n, L)`` other than the inner product: a generalised slice.
+        projection: ``(rows, directions (L, d)) -> (n, L)`` other than the inner product, row by row: a generalised
+            slice.
         generator: Source of the directions.
 
     Returns:
@@ -73,7 +75,7 @@ def sliced_wasserstein(
     Source: Sliced and Radon Wasserstein Barycenters of Measures (2015); Generalized Sliced Wasserstein Distances
     (2019).
     """
-    x, y = pair(x, y)
+    x, y = lazy_pair(x, y)
     _check_power(p)
     directions = random_directions(n_projections, x.shape[1], orthogonal=orthogonal, generator=generator).to(x.device)
     costs = _costs(x, y, directions, p, projection or _inner)
@@ -114,7 +116,7 @@ def max_sliced_wasserstein(
 
     Source: Max-Sliced Wasserstein Distance and its use for GANs (2019).
     """
-    x, y = pair(x, y)
+    x, y = lazy_pair(x, y)
     _check_power(p)
     project = projection or _inner
     fixed = x.detach(), y.detach()
@@ -150,8 +152,8 @@ def random_directions(
     if not orthogonal:
         normal = randn((count, d), generator, dtype=torch.float64)
         return normal / normal.norm(dim=1, keepdim=True)
-    blocks = randn((-(-count // d), d, d), generator, dtype=torch.float64)
-    q, r = torch.linalg.qr(blocks)
+    normal = randn((-(-count // d), d, min(count, d)), generator, dtype=torch.float64)
+    q, r = torch.linalg.qr(normal)
     # The signs of R's diagonal make Q uniform over all rotations and reflections.
     return (q * r.diagonal(dim1=1, dim2=2).sign()[:, None]).mT.reshape(-1, d)[:count]
 
@@ -162,10 +164,20 @@ def _inner(rows: Tensor, directions: Tensor) -> Tensor:
 
 def _costs(x: Tensor, y: Tensor, directions: Tensor, p: float, project: Projection) -> Tensor:
     def costs(x: Tensor, y: Tensor, some: Tensor) -> Tensor:
-        return transport.transport_cost_1d(project(x, some), project(y, some), p)
+        return transport.transport_cost_1d(_projected(x, some, project), _projected(y, some, project), p)
 
-    whole = len(directions) <= PROJECTIONS
-    return torch.cat([checkpointed(costs, x, y, some, whole=whole) for some in directions.split(PROJECTIONS)])
+    whole = len(directions) <= LINES
+    return torch.cat([checkpointed(costs, x, y, some, whole=whole) for some in directions.split(LINES)])
+
+
+def _projected(rows: Tensor, directions: Tensor, project: Projection) -> Tensor:
+    """Projections ``(n, L)``; of the rows only a block at a time is converted, for a gradient once more."""
+
+    def converted(block: Tensor, directions: Tensor) -> Tensor:
+        return project(block.double(), directions)
+
+    lazy = rows.dtype != torch.float64
+    return torch.cat([checkpointed(converted, block, directions, whole=not lazy) for _, block in blocks(rows)])
 
 
 def _root(cost: Tensor, p: float) -> Tensor:

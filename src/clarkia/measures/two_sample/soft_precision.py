@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clarkia._math.pairwise import distances, row_means
-from clarkia.measures.inputs import pair
+from clarkia._math.pairwise import CHUNK, distances, row_means
+from clarkia.measures.inputs import lazy_pair
 from clarkia.measures.two_sample.prdc import own_radius
 
 
@@ -28,7 +28,7 @@ class SoftPrecisionRecall:
 
 @torch.no_grad()
 def soft_precision_recall(
-    x: Tensor | np.ndarray, y: Tensor | np.ndarray, k: int = 4, *, scale: float = 1.2, chunk: int = 2048
+    x: Tensor | np.ndarray, y: Tensor | np.ndarray, k: int = 4, *, scale: float = 1.2, chunk: int = CHUNK
 ) -> SoftPrecisionRecall:
     """Precision and recall where a ball's edge is soft: one outlier's wide ball no longer decides.
 
@@ -51,7 +51,7 @@ def soft_precision_recall(
 
     Source: Probabilistic Precision and Recall Towards Reliable Evaluation of Generative Models (2023).
     """
-    x, y = pair(x, y)
+    x, y = lazy_pair(x, y)
     if not 0 < scale < torch.inf:
         raise ValueError(f"scale: expected a positive finite number, found {scale}.")
     radius_x, radius_y = (scale * float(own_radius(rows, k, name).mean()) for rows, name in ((x, "x"), (y, "y")))

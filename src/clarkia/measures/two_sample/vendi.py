@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from clarkia._math.linear import ROUNDING
-from clarkia.measures.inputs import features, pair, some_rows
+from clarkia._math.linear import ROUNDING, product_sum
+from clarkia._math.pairwise import blocks
+from clarkia.measures.inputs import lazy_features, lazy_pair, some_rows
 from clarkia.measures.kernels import Kernel
 from clarkia.measures.two_sample.mmd import unit_rows
 from clarkia.random import Noise
@@ -32,9 +33,8 @@ def vendi(
     Args:
         x: Features ``(n, d)``.
         q: Order, at least 0 (0 counts eigenvalues); more gives rare rows less weight.
-        kernel: A positive definite kernel, scaled to ``k(x, x) = 1``; its ``n x n`` matrix is held. By default the
-        cosine
-            of two rows.
+        kernel: A positive definite kernel, scaled to ``k(x, x) = 1``; its ``n x n`` matrix is held. By
+            default the cosine of two rows.
         weights: Weights of the rows, ``(n,)``, at least 0, scaled to sum 1; equal by default.
         path: For cosines "primal" (``n x n``), "dual" (``d x d``) or "auto", the smaller; the score is the same.
 
@@ -47,20 +47,23 @@ def vendi(
 
     Source: The Vendi Score: A Diversity Evaluation Metric for Machine Learning (2022).
     """
-    x = features(x)
+    x = lazy_features(x)
     if not q >= 0:
         raise ValueError(f"q: expected a number >= 0, found {q}.")
     if path not in ("auto", "primal", "dual") or (path == "dual" and kernel is not None):
         raise ValueError(f"path: expected 'auto', 'primal', or for cosines 'dual', found {path!r}.")
     share = _shares(weights, x)
-    if kernel is None:
-        rows = unit_rows(x, "x") * share.sqrt()[:, None]
-        dual = path == "dual" or (path == "auto" and x.shape[1] < len(x))
-        gram = rows.T @ rows if dual else rows @ rows.T
-    else:
-        gram = kernel(x, x).double()
-        scale = share.sqrt() / gram.diagonal().sqrt()
+    root = share.sqrt()
+    if kernel is not None:
+        gram = kernel(x.double(), x.double()).double()
+        scale = root / gram.diagonal().sqrt()
         gram = gram * scale[:, None] * scale
+    elif path == "dual" or (path == "auto" and x.shape[1] < len(x)):
+        parts = ((first, unit_rows(block, "x", first)) for first, block in blocks(x))
+        gram = product_sum(part * root[first : first + len(part), None] for first, part in parts)
+    else:
+        rows = unit_rows(x, "x") * root[:, None]
+        gram = rows @ rows.T
     return effective_number(torch.linalg.eigvalsh(gram), q)
 
 
@@ -108,7 +111,7 @@ def vendi_ratio(
 
     Source: The Vendi Score: A Diversity Evaluation Metric for Machine Learning (2022).
     """
-    x, y = pair(x, y)
+    x, y = lazy_pair(x, y)
     size = min(len(x), len(y))
     x, y = (some_rows(rows, size, generator) for rows in (x, y))
     return vendi(y, q, kernel=kernel) / vendi(x, q, kernel=kernel)

@@ -78,6 +78,9 @@ def linear_accuracies(
         bias: b.
         core_strength: Strength of each core column.
         shortcut_strength: Strength of the shortcut.
+
+    Raises:
+        ValueError: Weights that are all 0.
     """
     w = np.asarray(weights, dtype=np.float64).reshape(-1)
     core, shortcut, length = core_strength * w[:-1].sum(), shortcut_strength * w[-1], np.linalg.norm(w)
