@@ -172,7 +172,8 @@ def compare(trials: int) -> str:
         "three seeds.\n\n| decoding | whole sentences | tokens |\n|---|---|---|\n" + "\n".join(lines) + "\n\n"
         f"Search of the ten steps' times by {trials} trials on {VALIDATION.stop - VALIDATION.start} validation "
         f"sentences: tokens {-float(found.values[0]):.4f} on the uniform grid, {-found.value:.4f} on the best. On test "
-        f"sentences {test[0][1]:.4f} and {test[1][1]:.4f} of the tokens, {test[0][0]:.3f} and {test[1][0]:.3f} of the sentences. "
+        f"sentences {test[0][1]:.4f} and {test[1][1]:.4f} of the tokens, {test[0][0]:.3f} and {test[1][0]:.3f} of the "
+        "sentences. "
         f"The grid: {', '.join(f'{float(t):.2f}' for t in found.times)}.\n"
     )
 

@@ -45,7 +45,8 @@ class Tokens(nn.Module):
         self.last = nn.Linear(width, LENGTH * CLASSES)
 
     def forward(self, x_t: Tensor, t: Tensor, condition: None = None) -> Tensor:
-        h = self.first(torch.cat([self.embed(x_t).flatten(1), t[:, None]], 1))
+        noise = 1 - self.process.alpha(t)  # so that another schedule is no other network
+        h = self.first(torch.cat([self.embed(x_t).flatten(1), noise[:, None]], 1))
         for block in self.blocks:
             h = h + block(h)
         logits = self.last(h).unflatten(1, (LENGTH, CLASSES))
@@ -68,7 +69,7 @@ def variance(draws: int) -> str:
     ):
         network = trained_tokens(make(CLASSES), chain)
         for label, (estimator, schedule) in objectives.items():
-            process = make(CLASSES, schedule)
+            network.process = process = make(CLASSES, schedule)
             objective = ScoreEntropy(process) if estimator is None else MaskedELBO(process, estimator)
             lines.append((f"{noise}, {label}", *moments(objective, network, x0, draws)))
     reference = {"masked": lines[0], "uniform": lines[-2]}

@@ -251,7 +251,7 @@ def main() -> None:
     ])  # fmt: skip
     print(text)
     RESULTS.parent.mkdir(exist_ok=True)
-    (RESULTS.with_stem("training-cpu") if options.cpu else RESULTS).write_text(text + "\n")
+    RESULTS.write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from clarkia.adapters import ImageFolderSource, read_attributes, read_captions
-from clarkia.codecs import ImageCodec, TextCodec
+from clarkia.codecs import ImageCodec
 from clarkia.codecs.image import folders, scan
 from clarkia.errors import DataError
 
@@ -27,7 +27,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_rows_are_the_pictures_with_their_labels(folder):
+def test_rows_are_the_pictures(folder):
     source = ImageFolderSource(folder)
     assert len(source) == 6
     assert source.codec == ImageCodec.fit(folder)
@@ -35,7 +35,6 @@ def test_rows_are_the_pictures_with_their_labels(folder):
     assert rows["image"].shape == (3, 1, 16, 16)
     assert torch.equal(rows["image"][1], rows["image"][2])
     assert np.array_equal(rows["image"][0, 0].numpy(), np.asarray(Image.open(source.files[4])))
-    assert rows["label"].tolist() == [2, 0, 0]
     assert source.rows(torch.tensor([], dtype=torch.int64))["image"].shape == (0, 1, 16, 16)
 
 
@@ -81,19 +80,16 @@ def test_damaged_pictures_are_left_out_or_named(folder):
 
 
 def test_attributes_from_a_table_beside_or_a_frame(folder):
+    assert read_attributes(scan(folder)) == {"class": ["a", "a", "b", "b", "c", "c"]}
     frame = pd.DataFrame({"file": ["a/0.png", "1.png", "b/4.png"], "mood": ["glad", "sad", None], "age": [3, 4, 3]})
-    source = ImageFolderSource(folder, attributes=frame)
-    assert [attribute.name for attribute in source.codec.attributes] == ["mood", "age"]
-    rows = source.rows(torch.arange(6))
-    names = [file.name for file in source.files]
-    labels = dict(zip(names, rows["label"].tolist(), strict=True))
-    assert (labels["0.png"], labels["1.png"], labels["4.png"], labels["2.png"]) == ([0, 0], [1, 1], [-1, 0], [-1, -1])
+    found = scan(folder)
+    told = read_attributes(found, frame)
+    assert found.names == ("a/0.png", "a/3.png", "b/1.png", "b/4.png", "c/2.png", "c/5.png")
+    assert told == {"mood": ["glad", None, "sad", None, None, None], "age": ["3", None, "4", "3", None, None]}
     frame.to_csv(folder / "attributes.csv", index=False)
-    beside = ImageFolderSource(folder)
-    assert torch.equal(beside.rows(torch.arange(6))["label"], rows["label"])
+    assert read_attributes(found) == told
     with pytest.raises(DataError, match=r"attributes\.csv: the picture 'a/3\.png' has no row"):
-        ImageFolderSource(folder, strict=True)
-    assert beside.codec.decode_labels(rows["label"])["mood"][0] == "glad"
+        read_attributes(found, strict=True)
 
 
 @pytest.mark.parametrize(
@@ -123,11 +119,6 @@ def test_captions_of_three_kinds(folder):
     assert read_captions(found) == expected
     pd.DataFrame({"file_name": found.names, "caption": expected}).to_csv(folder / "captions.csv", index=False)
     assert read_captions(found, strict=True) == expected
-    source = ImageFolderSource(folder, captions=TextCodec.fit(expected))
-    rows = source.rows(torch.tensor([1]))
-    assert TextCodec.fit(expected).decode(rows["tokens"]) == ["number 3"]
-    assert rows["mask"].sum() == 9
-    assert source.skipped == ()
 
 
 @pytest.mark.parametrize(
@@ -151,6 +142,5 @@ def test_a_fingerprint_tells_folders_apart(folder):
     first = ImageFolderSource(folder).fingerprint()
     assert ImageFolderSource(folder).fingerprint() == first
     assert ImageFolderSource(folder, size=8).fingerprint() != first
-    assert ImageFolderSource(folder, labelled=False).fingerprint() != first
     (folder / "a" / "0.png").unlink()
     assert ImageFolderSource(folder).fingerprint() != first

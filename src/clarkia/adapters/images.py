@@ -1,4 +1,4 @@
-"""Folders of pictures as training data: read when they are asked for, with the labels and captions beside them."""
+"""Folders of pictures as training data: read when they are asked for, and what is said of them in files beside them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-import numpy as np
 from torch import Tensor
 
 from clarkia.adapters.files import read_table
@@ -19,7 +18,7 @@ from clarkia.codecs.text.files import read_text
 from clarkia.errors import DataError
 
 if TYPE_CHECKING:
-    from clarkia.codecs.text import TextCodec
+    pass
 
 _KEYS = ("file", "file_name", "filename", "path", "image", "name")
 _WORDS = ("caption", "text", "prompt")
@@ -33,14 +32,10 @@ class ImageFolderSource:
 
     Args:
         folder: the folder, or what `scan` found in it.
-        codec: size, mode and attributes; fitted on the folder if not given.
-        attributes: a table with a row a picture, or its file: one column names the picture ("file", "path" or the
-            first), the others are attributes. "attributes.csv" or "labels.csv" in the folder is read if not given.
-        captions: codec of the captions' words; captions are read as of `read_captions`.
-        labelled: whether the folders right in the folder are classes; found out if not given.
+        codec: size and mode; fitted on the folder if not given.
         size: side in points of a codec to be fitted.
         mode: "L" or "RGB" likewise.
-        strict: refuse files that cannot be read and pictures that the table or the captions lack.
+        strict: refuse files that cannot be read.
         verify: decode every picture once before the first batch, so that damaged ones are left out.
 
     Attributes:
@@ -48,7 +43,7 @@ class ImageFolderSource:
         skipped: files that were left out, with reasons.
 
     Raises:
-        DataError: no picture that can be read, or tables and captions that do not fit the pictures.
+        DataError: no picture that can be read.
     """
 
     def __init__(
@@ -56,27 +51,14 @@ class ImageFolderSource:
         folder: str | os.PathLike[str] | PictureFolder,
         codec: ImageCodec | None = None,
         *,
-        attributes: Any = None,
-        captions: TextCodec | None = None,
-        labelled: bool | None = None,
         size: int | None = None,
         mode: Any = None,
         strict: bool = False,
         verify: bool = True,
     ) -> None:
-        self._folder = (
-            folder
-            if isinstance(folder, PictureFolder)
-            else scan(folder, labelled=labelled, strict=strict, verify=verify)
-        )
-        labels = read_attributes(self._folder, attributes, strict=strict)
-        self.codec = ImageCodec.fit(self._folder, labels or None, size=size, mode=mode) if codec is None else codec
-        self._labels = self.codec.encode_labels(labels) if labels and self.codec.attributes else None
-        self._captions, self._words, self._mask = None, None, None
-        if captions is not None:
-            self._captions = read_captions(self._folder, strict=strict)
-            state = captions.encode([text or "" for text in self._captions])
-            self._words, self._mask = state["tokens"], state["mask"]
+        found = isinstance(folder, PictureFolder)
+        self._folder = folder if found else scan(folder, strict=strict, verify=verify)
+        self.codec = ImageCodec.fit(self._folder, size=size, mode=mode) if codec is None else codec
 
     def __len__(self) -> int:
         return len(self._folder)
@@ -98,28 +80,17 @@ class ImageFolderSource:
             indices: int64 ``(n,)``.
 
         Returns:
-            "image" uint8 ``(n, c, size, size)``; "label" int64 ``(n,)`` or, with several attributes, ``(n, k)`` where
-            there are any; "tokens" int64 ``(n, m)`` and "mask" bool ``(n, m)`` where there are captions.
+            "image" uint8 ``(n, c, size, size)``.
 
         Raises:
             DataError: a file that has been damaged or removed since, by name.
         """
-        state = {"image": self.codec.encode([self._folder.files[row] for row in indices.tolist()])}
-        if self._labels is not None:
-            labels = self._labels[indices]
-            state["label"] = labels[:, 0] if labels.shape[1] == 1 else labels
-        if self._words is not None and self._mask is not None:
-            state["tokens"], state["mask"] = self._words[indices], self._mask[indices]
-        return state
+        return {"image": self.codec.encode([self._folder.files[row] for row in indices.tolist()])}
 
     def fingerprint(self) -> int:
-        """A checksum of the names and sizes of the files, of the codec, the labels and the captions."""
+        """A checksum of the names and sizes of the files, and of the codec."""
         names = [(name, file.stat().st_size) for name, file in zip(self._folder.names, self._folder.files, strict=True)]
-        checksum = zlib.crc32(json.dumps([names, self.codec.to_json(), self._captions]).encode())
-        for part in (self._labels, self._words):
-            if part is not None:
-                checksum = zlib.crc32(np.ascontiguousarray(part.numpy()).data, checksum)
-        return checksum
+        return zlib.crc32(json.dumps([names, self.codec.to_json()]).encode())
 
 
 def read_attributes(folder: PictureFolder, table: Any = None, *, strict: bool = False) -> dict[str, list[str | None]]:

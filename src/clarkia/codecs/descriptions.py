@@ -41,7 +41,9 @@ class DescriptionCodec:
     max_words: int = 0
 
     @classmethod
-    def fit(cls, attributes: Mapping[str, Sequence[Any]], captions: Sequence[str | None] | None = None) -> DescriptionCodec:
+    def fit(
+        cls, attributes: Mapping[str, Sequence[Any]], captions: Sequence[str | None] | None = None
+    ) -> DescriptionCodec:
         """Learn the values and the words.
 
         Args:
@@ -130,6 +132,7 @@ class DescriptionCodec:
             words, max_words = tuple(record["words"]), record["max_words"]
             sound = (
                 all(type(name) is str and _are_values(values) for name, values in attributes.items())
+                and type(record["words"]) is list
                 and all(type(word) is str for word in words)
                 and type(max_words) is int
                 and bool(words) == bool(max_words)

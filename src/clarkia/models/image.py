@@ -147,7 +147,7 @@ class ImageModel(BaseEstimator):
         """
         image_parts.check_options(self)
         pictures = gathered(X, y, attributes, captions, strict=strict)
-        codec = ImageCodec.fit(pictures.images, size=self.size, mode=self.mode)
+        codec = ImageCodec.fit(pictures.images, size=self.size, mode=self.mode)  # type: ignore[arg-type]
         descriptions = DescriptionCodec.fit(pictures.attributes, pictures.captions)
         data = image_fit.training_data(codec, descriptions, pictures, self.autoencoder)
         self.skipped_ = pictures.skipped

@@ -23,6 +23,8 @@ CLASS = "class"
 IN_MEMORY = 2**30
 """Bytes of coded pictures up to which they are coded once; beyond, whenever they are wanted."""
 
+_ARRAYS = (".npy", ".npz")
+
 File: TypeAlias = str | os.PathLike[str]
 
 
@@ -78,24 +80,35 @@ def gathered(
     images, skipped = X, ()
     if isinstance(X, str | os.PathLike):
         path = Path(X)
-        if path.suffix.lower() in (".npy", ".npz"):
-            images = _array(path)
-        else:
-            # Every file is decoded once, so that a damaged one is found now rather than in an hour.
-            images = scan(path, strict=strict, verify=True)
-            skipped = images.skipped
+        # Every file is decoded once, so that a damaged one is found now rather than in an hour.
+        images = _array(path) if path.suffix.lower() in _ARRAYS else scan(path, strict=strict, verify=True)
     if isinstance(images, PictureFolder):
-        if attributes is None or isinstance(attributes, str | os.PathLike):
-            attributes = read_attributes(images, attributes, strict=strict)
-        if isinstance(captions, str | os.PathLike) or (captions is None and has_captions(images)):
-            captions = read_captions(images, captions, strict=strict)
-    for name, given in (("attributes", attributes), ("captions", captions)):
-        if isinstance(given, str | os.PathLike):
-            raise DataError(f"{name}: a table names the pictures of a folder; give one value for each picture instead")
-    named = {**(attributes or {}), **({} if y is None else {CLASS: y})}
-    _check_lengths(len(images), named, captions)
-    plain = {name: _plain(values) for name, values in named.items()}
-    return Pictures(images, plain, captions, skipped)
+        skipped = images.skipped
+    named = _attributes(images, attributes, strict) | ({} if y is None else {CLASS: y})
+    told = _captions(images, captions, strict)
+    _check_lengths(len(images), named, told)
+    return Pictures(images, {name: _plain(values) for name, values in named.items()}, told, skipped)
+
+
+def _attributes(
+    images: Any, given: Mapping[str, Sequence[Any]] | File | None, strict: bool
+) -> dict[str, Sequence[Any]]:
+    if isinstance(given, Mapping):
+        return dict(given)
+    if isinstance(images, PictureFolder):
+        return dict(read_attributes(images, given, strict=strict))
+    if given is not None:
+        raise DataError("attributes: a table names the pictures of a folder; give a value for each picture instead")
+    return {}
+
+
+def _captions(images: Any, given: Sequence[str | None] | File | None, strict: bool) -> Sequence[str | None] | None:
+    is_file = isinstance(given, str | os.PathLike)
+    if isinstance(images, PictureFolder) and (is_file or (given is None and has_captions(images))):
+        return read_captions(images, given if is_file else None, strict=strict)  # type: ignore[arg-type]
+    if is_file:
+        raise DataError("captions: a table names the pictures of a folder; give a sentence for each picture instead")
+    return given  # type: ignore[return-value]
 
 
 def _check_lengths(rows: int, named: Mapping[str, Sequence[Any]], captions: Sequence[Any] | None) -> None:

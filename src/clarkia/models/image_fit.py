@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from clarkia import training
 from clarkia.codecs.descriptions import DescriptionCodec
 from clarkia.codecs.image import ImageCodec, to_float
 from clarkia.codecs.image.grid import write_grid
-from clarkia.denoisers import Preconditioned
 from clarkia.measures.likelihood import bits_per_dim, from_levels
 from clarkia.models import image_parts
 from clarkia.models.devices import chosen_device
@@ -75,6 +74,7 @@ def training_data(
     said = descriptions.encode(pictures.attributes, pictures.captions)
     source = pictures.coded(codec, said)
     some = source.rows(torch.linspace(0, len(source) - 1, min(len(source), _STATISTICS_ROWS)).long())
+    assert isinstance(some, dict)
     seen = _seen(some["image"], autoencoder)
     std = max(float(seen.double().std(correction=0)), 1e-3)  # pictures of a single tone have none
     channels, height, width = seen.shape[1:]
@@ -99,14 +99,14 @@ def fit(
     objective = image_parts.objective(process, data.facts.std, model.subset_probability)
     train, validation = _split(data.source, model.validation_share, model.seed)
 
-    def loss(module: Preconditioned, batch: State, noise: Noise) -> Tensor:
+    def loss(module: nn.Module, batch: Any, noise: Noise) -> Tensor:
         x0 = _seen(batch["image"], model.autoencoder)
         if model.flip:
             mirrored = rand((len(x0), 1, 1, 1), noise, device=x0.device) < 0.5
             x0 = torch.where(mirrored, x0.flip(-1), x0)
         return objective(module, x0, noise, drop(_condition(batch), model.condition_dropout, noise))
 
-    def validate(module: Preconditioned) -> float:
+    def validate(module: nn.Module) -> float:
         assert validation is not None
         noise = generator(model.seed, 1)
         losses = []

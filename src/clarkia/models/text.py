@@ -133,7 +133,13 @@ class TextModel(BaseEstimator):
             DataError: the texts or an option cannot be used.
         """
         text_parts.check_options(self)
-        codec = TextCodec.fit(X, self.tokens, length=self.length, documents=self.documents, num_pieces=self.vocabulary)
+        codec = TextCodec.fit(
+            X,
+            self.tokens,  # type: ignore[arg-type]  # checked above
+            length=self.length,
+            documents=self.documents,
+            num_pieces=self.vocabulary,
+        )
         train, validation = text_fit.split(X, codec, self.validation_share, self.seed)
         self.codec_, self.n_texts_, self.companion_, self.companion_run_ = codec, len(train), None, None
         self.process_, self.denoiser_ = text_parts.build(codec.num_classes, codec.length, self)

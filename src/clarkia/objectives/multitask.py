@@ -17,7 +17,6 @@ from clarkia.processes.aggregated import AggregatedGaussian
 from clarkia.random import Noise
 from clarkia.spaces import num_rows
 
-
 JOINT_LEVELS = LogNormal(0.0, 1.5)
 """Noise levels around the data's own spread, where the modalities are told apart."""
 

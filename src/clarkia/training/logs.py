@@ -104,7 +104,7 @@ class TensorBoardLog:
         try:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ImportError as error:
-            raise DataError("a TensorBoard log needs tensorboard: pip install 'clarkia[tensorboard]'") from error
+            raise DataError("a TensorBoard log needs tensorboard: pip install 'clarkia[logs]'") from error
         if not resume and any(Path(self.directory).glob("events.out.tfevents.*")):
             raise DataError(f"{self.directory} holds the log of another run: resume it, or choose another folder")
         writer = SummaryWriter(os.fspath(self.directory), purge_step=step + 1 if resume else None)

@@ -129,7 +129,7 @@ def _start(device: torch.device, timeout: timedelta) -> torch.device:
     try:
         from accelerate import PartialState
     except ImportError as error:
-        raise DataError("training with several processes needs accelerate: pip install 'clarkia[processes]'") from error
+        raise DataError("training with several processes needs accelerate: pip install accelerate") from error
     state = PartialState(cpu=device.type == "cpu", timeout=timeout)
     # The group stays open for the next run: torchrun's store does not take the same processes twice.
     atexit.register(_leave)

@@ -4,11 +4,9 @@ from .arrays import as_bytes, to_float, to_uint8
 from .codec import ImageCodec
 from .folders import PictureFolder, Skipped, scan
 from .grid import grid, write_grid
-from .labels import Attribute
 from .pictures import read_picture
 
 __all__ = [
-    "Attribute",
     "ImageCodec",
     "PictureFolder",
     "Skipped",

@@ -1,16 +1,16 @@
-"""Pictures as states: bytes of one size and mode, with the classes that go with them."""
+"""Pictures as states: bytes of one size and mode."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,15 +18,14 @@ from clarkia import spaces
 from clarkia.codecs.image import serial
 from clarkia.codecs.image.arrays import Layout, as_bytes, is_array, to_modes, to_uint8
 from clarkia.codecs.image.folders import PictureFolder, in_threads, scan
-from clarkia.codecs.image.labels import Attribute, attribute_of, decode_labels, encode_labels
 from clarkia.codecs.image.pictures import CHANNELS, GREYS, Mode, measure_picture, prepared, read_picture
 from clarkia.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-STEP = 8
-"""Sizes are multiples of this, so that a network can halve them three times."""
+STEP = 4
+"""Sizes are multiples of this, so that a network can halve them twice."""
 
 MAX_SIZE = 4096
 _LARGEST_DEFAULT = 256  # a folder of photographs is not meant to be learnt at their full size
@@ -41,14 +40,12 @@ class ImageCodec:
     transparent, cut to the largest square in its middle and brought to the size with antialiasing.
 
     Attributes:
-        size: side in points, a multiple of 8.
+        size: side in points, a multiple of 4.
         mode: "L" (grey) or "RGB".
-        attributes: what the pictures are labelled with.
     """
 
     size: int
     mode: Mode = "RGB"
-    attributes: tuple[Attribute, ...] = ()
 
     def __post_init__(self) -> None:
         whole = isinstance(self.size, int) and not isinstance(self.size, bool)
@@ -56,32 +53,23 @@ class ImageCodec:
             raise DataError(f"size: expected a multiple of {STEP} up to {MAX_SIZE}, found {self.size!r}.")
         if self.mode not in CHANNELS:
             raise DataError(f"mode: expected 'L' or 'RGB', found {self.mode!r}.")
-        names = [attribute.name for attribute in self.attributes]
-        if len(set(names)) < len(names):
-            raise DataError(f"attributes: expected names that differ, found {names}.")
-        for attribute in self.attributes:
-            if not attribute.values or len(set(attribute.values)) < len(attribute.values):
-                raise DataError(f"attribute {attribute.name!r}: expected values that differ, at least one.")
 
     @classmethod
     def fit(
         cls,
         pictures: Any,
-        labels: Sequence[Any] | Mapping[str, Sequence[Any]] | None = None,
         *,
         size: int | None = None,
         mode: Mode | None = None,
         layout: Layout | None = None,
         strict: bool = False,
     ) -> ImageCodec:
-        """Find out the size, the mode and the classes.
+        """Find out the size and the mode.
 
         Args:
             pictures: an array (`as_bytes` says which), a folder or what `scan` found in it, a list of files or of
                 Pillow images.
-            labels: a class a picture, or several by name of the attribute; None stands for not known. A folder sorted
-                into classes has its own, named "class".
-            size: side in points; the most common shorter side if not given, to the next multiple of 8 up to 256.
+            size: side in points; the most common shorter side if not given, to the next multiple of 4 up to 256.
             mode: "L" or "RGB"; grey if not given where all pictures are.
             layout: where an array has its channels.
             strict: refuse a file that is damaged or no picture, rather than leave it out.
@@ -95,12 +83,7 @@ class ImageCodec:
         if size is None:
             common = Counter(sides).most_common(1)[0][0]
             size = min(_LARGEST_DEFAULT, max(STEP, STEP * ((common + STEP // 2) // STEP)))
-        if isinstance(pictures, PictureFolder) and pictures.classes and labels is None:
-            attributes: tuple[Attribute, ...] = (Attribute("class", pictures.classes),)
-        else:
-            named = labels if isinstance(labels, Mapping) else {} if labels is None else {"class": labels}
-            attributes = tuple(attribute_of(name, column, len(sides)) for name, column in named.items())
-        return cls(size, mode or ("L" if grey else "RGB"), attributes)
+        return cls(size, mode or ("L" if grey else "RGB"))
 
     @property
     def channels(self) -> int:
@@ -111,11 +94,6 @@ class ImageCodec:
     def space(self) -> spaces.Continuous:
         """The space of the pictures as floating numbers."""
         return spaces.Continuous((self.channels, self.size, self.size))
-
-    @property
-    def label_classes(self) -> tuple[int, ...]:
-        """Number of values of each attribute."""
-        return tuple(len(attribute.values) for attribute in self.attributes)
 
     def encode(self, pictures: Any, *, layout: Layout | None = None) -> UInt8[Tensor, "n c size size"]:
         """Pictures as bytes.
@@ -133,24 +111,6 @@ class ImageCodec:
             pictures = scan(pictures, verify=True)
         items: Iterable[Any] = pictures.files if isinstance(pictures, PictureFolder) else pictures
         return torch.from_numpy(self._stacked(in_threads(self._points, enumerate(items))))
-
-    def encode_labels(self, labels: Sequence[Any] | Mapping[str, Sequence[Any]]) -> Int[Tensor, "n k"]:
-        """Values of the attributes as places in their lists.
-
-        Args:
-            labels: n values of the only attribute, or of some attributes by name; None stands for not known.
-
-        Returns:
-            int64 ``(n, k)``, an attribute a column; -1 where nothing is known.
-
-        Raises:
-            DataError: an attribute or a value that the codec has not seen.
-        """
-        return encode_labels(self.attributes, labels)
-
-    def decode_labels(self, codes: Int[Tensor, "n k"]) -> dict[str, list[str | None]]:
-        """Values by name of the attribute from their places; None for -1."""
-        return decode_labels(self.attributes, codes)
 
     def decode(self, state: Tensor) -> NDArray[np.uint8]:
         """Pictures from states.
@@ -180,7 +140,7 @@ class ImageCodec:
 
     def to_json(self) -> dict[str, Any]:
         """The codec as JSON values."""
-        return serial.to_json(self.size, self.mode, self.attributes)
+        return serial.to_json(self.size, self.mode)
 
     @classmethod
     def from_json(cls, values: Any) -> ImageCodec:
