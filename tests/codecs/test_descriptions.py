@@ -42,6 +42,14 @@ def test_a_question_is_the_same_for_every_row():
     assert CODEC.given({"age": "5"}, 1)["label"].tolist() == [[-1, 1]]  # as the command line has it
 
 
+def test_a_question_may_differ_by_row():
+    given = CODEC.given({"mood": ["sad", None, "glad"], "caption": ["a circle", "a square", "a red square"]}, 3)
+    assert given["label"].tolist() == [[1, -1], [-1, -1], [0, -1]]
+    assert given["mask"].sum(1).tolist() == [2, 2, 3]
+    with pytest.raises(DataError, match="mood: expected one value or a list of 3, found 2"):
+        CODEC.given({"mood": ["sad", "glad"]}, 3)
+
+
 def test_true_is_not_one():
     codec = DescriptionCodec.fit({"new": [True, False], "number": [1, 0]})
     assert codec.given({"new": True}, 1)["label"].tolist() == [[1, -1]]

@@ -92,14 +92,14 @@ class DescriptionCodec:
         return state
 
     def given(self, values: Mapping[str, Any], rows: int) -> dict[str, Tensor] | None:
-        """The condition that some attributes or a caption have values, the same for every row; None without any.
+        """The condition that some attributes or a caption have values; None without any.
 
         Args:
-            values: By attribute a value; under "caption" a sentence.
+            values: By attribute a value; under "caption" a sentence; or a list of them, one a row.
             rows: How many rows.
 
         Raises:
-            DataError: an attribute, a value or a word that the model does not know.
+            DataError: an attribute, a value or a word that the model does not know, or a list of another length.
         """
         unknown = [name for name in values if name not in self.attributes and not (name == CAPTION and self.words)]
         if unknown:
@@ -109,10 +109,13 @@ class DescriptionCodec:
             return None
         state: dict[str, Tensor] = {}
         if self.attributes:
-            numbers = [self._number(name, values[name]) if name in values else -1 for name in self.attributes]
-            state["label"] = torch.tensor([numbers]).expand(rows, -1)
+            columns = [
+                self._numbers(name, _each(name, values[name], rows)) if name in values else [-1] * rows
+                for name in self.attributes
+            ]
+            state["label"] = torch.tensor(columns, dtype=torch.int64).T.contiguous()
         if CAPTION in values:
-            state |= {name: block.expand(rows, -1) for name, block in self._tokens([values[CAPTION]], True).items()}
+            state |= self._tokens(_each(CAPTION, values[CAPTION], rows), strict=True)
         return state
 
     def to_json(self) -> dict[str, Any]:
@@ -179,6 +182,20 @@ class DescriptionCodec:
                 near = difflib.get_close_matches(word, self.words, 3) or self.words[:8]
                 known = f"words such as {', '.join(near)} are known"
                 raise DataError(f"no caption in training has the word {word!r}; {known}")
+
+
+def _each(name: str, value: Any, rows: int) -> Sequence[Any]:
+    """A value a row."""
+    if not is_list(value):
+        return [value] * rows
+    if len(value) != rows:
+        raise DataError(f"{name}: expected one value or a list of {rows}, found {len(value)}")
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def is_list(value: Any) -> bool:
+    """Whether what is asked for is a value a row rather than one for all."""
+    return (isinstance(value, Sequence) and not isinstance(value, str)) or getattr(value, "ndim", 0) == 1
 
 
 def _words(text: str) -> list[str]:

@@ -21,7 +21,7 @@ from clarkia.errors import DataError
 from clarkia.models import files, image_fit, image_parts
 from clarkia.models.devices import chosen_device
 from clarkia.models.image_data import gathered
-from clarkia.models.pictures import PictureSampler
+from clarkia.models.pictures import PictureSampler, of_rows
 from clarkia.processes import Gaussian
 from clarkia.training import TrainingOptions, TrainingRun
 
@@ -183,7 +183,8 @@ class ImageModel(BaseEstimator):
 
         Args:
             n: how many.
-            given: what is to be said of them: a value of "label" or of an attribute, or a sentence as "caption".
+            given: what is to be said of them: a value of "class" or of another attribute, or a sentence as "caption";
+                or a list of n of them.
             seed: fixes the draws; picture i is the same whatever `n` and `images_per_batch`.
             num_steps: solver steps; each of the default solver's is one evaluation of the network.
             guidance_scale: classifier-free guidance towards `given`.
@@ -226,12 +227,14 @@ class ImageModel(BaseEstimator):
             raise DataError(
                 f"n: expected zero or a positive number of pictures, found {n}, {images_per_batch} a batch."
             )
-        self.descriptions_.given(given or {}, 1)  # refuses what cannot be asked, before the first batch is drawn
+        self.descriptions_.given(given or {}, n)  # refuses what cannot be asked, before the first batch is drawn
         sampler = self._sampler(num_steps, guidance_scale, solver)
-        return (
-            sampler.pictures(given or {}, seed=seed, start=start + first, rows=min(images_per_batch, n - first))
-            for first in range(0, n, images_per_batch)
-        )
+
+        def batch(first: int) -> NDArray[np.uint8]:
+            rows = min(images_per_batch, n - first)
+            return sampler.pictures(of_rows(given, first, rows), seed=seed, start=start + first, rows=rows)
+
+        return (batch(first) for first in range(0, n, images_per_batch))
 
     def impute(
         self,
@@ -280,7 +283,7 @@ class ImageModel(BaseEstimator):
             sampler.filled(
                 levels[first : first + images_per_batch],
                 holes[first : first + images_per_batch],
-                given or {},
+                of_rows(given, first, images_per_batch),
                 seed=seed,
                 start=first,
             )

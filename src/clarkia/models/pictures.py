@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clarkia import samplers
-from clarkia.codecs.descriptions import DescriptionCodec
+from clarkia.codecs.descriptions import DescriptionCodec, is_list
 from clarkia.codecs.image import ImageCodec, to_float
 from clarkia.denoisers import Preconditioned
 from clarkia.errors import DataError
@@ -99,3 +99,8 @@ class PictureSampler:
         with torch.no_grad():
             points = x if self.autoencoder is None else self.autoencoder.decode(x)
         return self.codec.decode(points.float().clamp(-1, 1))
+
+
+def of_rows(given: Mapping[str, Any] | None, first: int, rows: int) -> dict[str, Any]:
+    """What is asked of some rows, where what is asked of all may be a list."""
+    return {name: value[first : first + rows] if is_list(value) else value for name, value in (given or {}).items()}
