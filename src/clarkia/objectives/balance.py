@@ -41,7 +41,8 @@ class LevelBalance(nn.Module):
         """``u``, the logarithm of the loss that is expected at each ``ln s``."""
         noise = 0.25 * log_ratio.to(self.weight.dtype).unsqueeze(-1)
         waves = math.sqrt(2) * torch.cos(2 * math.pi * (self.frequency * noise + self.phase))
-        return waves @ (self.weight / self.weight.norm())
+        # A product and a sum, which autocast leaves in single precision: u is the logarithm of a loss.
+        return (waves * (self.weight / self.weight.norm())).sum(-1)
 
     def forward(self, losses: Float[Tensor, " n"], log_ratio: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Balanced losses of rows at levels ``ln s``."""

@@ -150,7 +150,8 @@ class ClassEncoder:
         vectors = self.vectors.to(x.device)
         if not x.is_floating_point():
             return vectors[x]
-        return torch.tensordot(x.exp().to(vectors.dtype), vectors, 1)
+        with torch.autocast(x.device.type, enabled=False):  # as exact as the vectors of classes themselves
+            return torch.tensordot(x.exp().to(vectors.dtype), vectors, 1)
 
 
 def identity(x: Any) -> Any:
