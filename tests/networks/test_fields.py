@@ -7,7 +7,6 @@ import torch
 
 import clarkia as ck
 from clarkia.denoisers import Preconditioned
-from clarkia.models import architecture
 from clarkia.networks.conditioning import Conditions
 from clarkia.networks.fields import FieldTransformer
 from clarkia.processes import EDM, Masked
@@ -148,16 +147,20 @@ def test_a_block_of_another_shape_is_refused():
         FieldTransformer(SPACE, width=30, heads=4)
 
 
-def test_a_table_model_runs_on_it(monkeypatch):
+def test_a_table_model_runs_on_it():
     rng = np.random.default_rng(0)
     kind = rng.random(400) < 0.3
     size = np.round(rng.normal(np.where(kind, 4.0, 0.0), 1.0), 3)
     frame = pd.DataFrame({"kind": np.where(kind, "a", "b"), "size": size, "count": rng.integers(0, 5, 400)})
-    monkeypatch.setattr(
-        architecture, "_network", lambda codec, options: FieldTransformer(codec.space, width=32, depth=2, heads=2)
-    )
     model = ck.TableModel(
-        max_steps=200, max_minutes=None, batch_size=200, validation_share=0.0, learning_rate=3e-3
+        network="fields",
+        width=32,
+        depth=2,
+        max_steps=200,
+        max_minutes=None,
+        batch_size=200,
+        validation_share=0.0,
+        learning_rate=3e-3,
     ).fit(frame)
     drawn = model.sample(300, seed=1, num_steps=12)
     assert abs((drawn["kind"] == "a").mean() - 0.3) < 0.12

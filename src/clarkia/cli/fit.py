@@ -22,6 +22,7 @@ class Network(StrEnum):
 
     mlp = "mlp"
     tabdiff = "tabdiff"
+    fields = "fields"
     unet = "unet"
     dit = "dit"
     uvit = "uvit"
@@ -35,7 +36,7 @@ class Tokens(StrEnum):
     bpe = "bpe"
 
 
-_NETWORKS = {Kind.table: ("mlp", "tabdiff"), Kind.image: ("unet", "dit", "uvit"), Kind.text: ()}
+_NETWORKS = {Kind.table: ("mlp", "tabdiff", "fields"), Kind.image: ("unet", "dit", "uvit"), Kind.text: ()}
 
 
 def fit(
@@ -52,7 +53,7 @@ def fit(
     resume: Annotated[bool, typer.Option("--resume", metavar="", help="Continue a fit that was stopped.")] = False,
     network: Annotated[
         Network | None,
-        typer.Option(help="mlp (default) or tabdiff for tables; unet (default), dit or uvit for pictures."),
+        typer.Option(help="mlp (default), tabdiff or fields for tables; unet (default), dit or uvit for pictures."),
     ] = None,
     samples: Annotated[
         Path | None,

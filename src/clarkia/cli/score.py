@@ -56,9 +56,11 @@ def score(
             import pyarrow as pa
 
             write_table(output, table.append_column(COLUMN, pa.array(scores)), overwrite=overwrite)
-    _say_scores(scores, table, kind, top)
+    noun = _NOUNS[kind]
+    say(f"{counted(len(scores), noun)}, {scores.mean():.2f} nats a {noun} on average")
     if output is not None:
         say(f"scores in {output} ({size_of(output)}), column {COLUMN}")
+    _show_unusual(scores, table, noun, top)
 
 
 def _read(fitted: Any, kind: Kind, data: Path) -> "tuple[Any, pa.Table]":
@@ -80,9 +82,7 @@ def _read(fitted: Any, kind: Kind, data: Path) -> "tuple[Any, pa.Table]":
     return texts, pa.table({"text": texts})
 
 
-def _say_scores(scores: "np.ndarray", table: "pa.Table", kind: Kind, top: int) -> None:
-    noun = _NOUNS[kind]
-    say(f"{counted(len(scores), noun)}, {scores.mean():.2f} nats a {noun} on average")
+def _show_unusual(scores: "np.ndarray", table: "pa.Table", noun: str, top: int) -> None:
     order = scores.argsort(kind="stable")[:top]
     if len(order):
         say(f"\nThe most unusual {noun}s:", "bold")
