@@ -223,8 +223,8 @@ HEADING = """# Two-sample measures against other packages
 
 Features of width {width}, float32. Memory is the peak above what the process held with the features; gap is the
 relative difference of the values; ratio is the peer's time over clarkia's. A peer without a note ran in float64, one
-with "float32" on the features as they are, where its values may miss 1e-6. "(its formula)" says that the package did not
-import and that its formula was written out. Figures behind a "~" are projected: the peer's at fewer rows (the line
+with "float32" on the features as they are, where its values may miss 1e-6. "(its formula)" says that the package did
+not import and that its formula was written out. Figures behind a "~" are projected: the peer's at fewer rows (the line
 above) times the square of the ratio of the rows, because its matrices do not fit.
 """
 

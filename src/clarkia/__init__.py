@@ -10,11 +10,13 @@ from clarkia.errors import DataError
 __version__ = version("clarkia")
 
 _HOMES = {
+    "ImageModel": "clarkia.models.image",
+    "TextModel": "clarkia.models.text",
     "TableModel": "clarkia.models.table",
     "load": "clarkia.models",
 }
 
-__all__ = ["DataError", "TableModel", "__version__", "cite", "load"]
+__all__ = ["DataError", "ImageModel", "TableModel", "TextModel", "__version__", "cite", "load"]
 
 
 def __getattr__(name: str) -> Any:

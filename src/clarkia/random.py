@@ -47,7 +47,35 @@ class RowBlocks:
         return whole[self._offset : self._offset + self.rows]
 
 
-Noise: TypeAlias = torch.Generator | RowBlocks | None
+class Share:
+    """The noise of some rows of a larger batch: every draw makes the whole batch's numbers and keeps these rows'.
+
+    So the processes of one training step, each with a generator of the same seed and rows of its own, draw together
+    what one process would draw alone, to the last bit.
+
+    Args:
+        generator: The source that all processes share.
+        start: Index of this process's first row in the batch.
+        rows: Number of its rows; the first axis of every draw.
+        total: Rows of the whole batch.
+    """
+
+    def __init__(self, generator: torch.Generator, start: int, rows: int, total: int) -> None:
+        if start < 0 or rows < 0 or start + rows > total:
+            raise ValueError(
+                "Share: expected 0 <= start, 0 <= rows and start + rows <= total, "
+                f"found start={start}, rows={rows}, total={total}."
+            )
+        self.generator, self.start, self.rows, self.total = generator, start, rows, total
+
+    def draw(self, sampler: Callable[[tuple[int, ...], torch.Generator], Tensor], shape: Sequence[int]) -> Tensor:
+        """Draw ``shape`` (first axis ``rows``) as a part of ``sampler((total, ...), generator)``."""
+        if not shape or shape[0] != self.rows:
+            raise ValueError(f"shape: expected {self.rows} rows as this Share was made for, found {tuple(shape)}.")
+        return sampler((self.total, *shape[1:]), self.generator)[self.start : self.start + self.rows]
+
+
+Noise: TypeAlias = torch.Generator | RowBlocks | Share | None
 
 
 def generator(seed: int, *path: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -78,6 +106,26 @@ def rand(shape: Sequence[int], generator: Noise = None, *, device: torch.device 
         return torch.rand(size, generator=source, dtype=torch.float64, device=source.device if source else device)
 
     return _draw(uniform, shape, generator, device)
+
+
+def of_batch(n: int, generator: Noise, draw: Callable[[int, torch.Generator | None], Tensor]) -> Tensor:
+    """A draw that couples the rows of a batch, such as stratified times, made over the whole batch.
+
+    Args:
+        n: Rows at hand.
+        generator: Source of randomness. With a `Share` the draw is made for all rows of the shared batch; with
+            `RowBlocks` for each of its fixed blocks, so that a row depends on its block alone.
+        draw: ``draw(rows, source)`` makes a tensor with this many rows.
+
+    Returns:
+        The n rows at hand, ``(n, ...)``.
+
+    Raises:
+        ValueError: A source made for another number of rows.
+    """
+    if isinstance(generator, RowBlocks | Share):
+        return generator.draw(lambda shape, source: draw(shape[0], source), (n,))
+    return draw(n, generator)
 
 
 def categorical(log_probs: Tensor, generator: Noise = None) -> Tensor:
@@ -123,5 +171,5 @@ def _draw(
     source: Noise,
     device: torch.device | str | None,
 ) -> Tensor:
-    noise = source.draw(sampler, shape) if isinstance(source, RowBlocks) else sampler(tuple(shape), source)
+    noise = source.draw(sampler, shape) if isinstance(source, RowBlocks | Share) else sampler(tuple(shape), source)
     return noise if device is None else noise.to(device)

@@ -13,8 +13,11 @@ from torch import nn
 
 from clarkia.errors import DataError
 from clarkia.training import TrainingOptions, fit
-from clarkia.training.checkpoints import load_checkpoint
+from clarkia.training.checkpoints import load_checkpoint, save_checkpoint
 from clarkia.training.ema import WeightAverage
+from clarkia.training.interrupts import deferred_interrupt
+from clarkia.training.snapshots import snapshots_of
+from clarkia.training.strategies import compiled_in_place
 
 HERE = Path(__file__).parent
 
@@ -79,6 +82,29 @@ def test_control_c_ends_the_step_and_saves(tmp_path):
         toy.run(tmp_path / "checkpoint", objective=objective)
     assert load_checkpoint(tmp_path / "checkpoint")[1]["step"] == 1
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_request_to_end_ends_the_step_and_saves(tmp_path):
+    def objective(network, batch, generator):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return toy.loss(network, batch, generator)
+
+    with pytest.raises(SystemExit) as ended:
+        toy.run(tmp_path / "checkpoint", objective=objective)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert load_checkpoint(tmp_path / "checkpoint")[1]["step"] == 1
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_second_ctrl_c_acts_at_once_unless_it_is_an_echo():
+    with deferred_interrupt(grace=60.0) as asked:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        assert asked.number == signal.SIGINT
+    with deferred_interrupt() as asked:
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_the_global_generator_is_left_alone():
@@ -256,10 +282,19 @@ def test_checkpoints_are_refused_with_a_reason(tmp_path):
         toy.run(path, resume=True, seed=4)
     with pytest.raises(DataError, match="made with batch_size=48, not 8"):
         toy.run(path, resume=True, batch_size=8)
+    with pytest.raises(DataError, match=r"made with ema_sigmas=\(\), not \(0.1,\)"):
+        toy.run(path, resume=True, ema_sigmas=(0.1,))
     options = TrainingOptions(**toy.OPTIONS)
     with pytest.raises(DataError, match="made on different data"):
         fit(toy.module(), toy.loss, toy.data(150), options=options, checkpoint=path, resume=True, progress=False)
-    with pytest.raises(DataError, match="belongs to a different network"):
+    other = toy.module()
+    other.layers[3] = nn.Linear(32, 2)
+    reason = (
+        r"different network: 'layers.3.weight' is \(1, 32\) float32 in the file and \(2, 32\) float32 in the network"
+    )
+    with pytest.raises(DataError, match=reason):
+        fit(other, toy.loss, toy.data(), options=options, checkpoint=path, resume=True, progress=False)
+    with pytest.raises(DataError, match=r"different network: 'weight' is missing in the file"):
         fit(nn.Linear(3, 1), toy.loss, toy.data(), options=options, checkpoint=path, resume=True, progress=False)
     with pytest.raises(DataError, match="does not exist; create it first"):
         toy.run(tmp_path / "nowhere" / "checkpoint")
@@ -276,6 +311,58 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     path.write_bytes(whole.replace(b'\\"format\\": 1', b'\\"format\\": 9'))
     with pytest.raises(DataError, match=r"newer clarkia \(format 9, this one reads 1\); upgrade clarkia"):
         toy.run(path, resume=True)
+
+
+def test_a_checkpoint_with_moments_of_another_shape_is_refused(tmp_path):
+    path = tmp_path / "checkpoint"
+    toy.run(path, max_steps=2)
+    tensors, record = load_checkpoint(path)
+    tensors["optimizer/layers.0.bias/exp_avg"] = torch.zeros(5)
+    save_checkpoint(path, tensors, record)
+    with pytest.raises(DataError, match=r"different network: 'exp_avg' is \(5,\) float32 in the file and \(32,\)"):
+        toy.run(path, resume=True)
+
+
+def test_snapshots_follow_a_run_through_a_crash(tmp_path):
+    changes = {"ema_sigmas": (0.05, 0.1), "snapshot_every": 20}
+    toy.run(tmp_path / "whole", **changes)
+    with pytest.raises(DataError, match="snapshots are kept beside the checkpoint; give a checkpoint"):
+        toy.run(None, **changes)
+    with pytest.raises(KeyboardInterrupt):
+        toy.run(tmp_path / "parts", objective=interrupted_at(31), **changes)
+    later = tmp_path / "parts.snapshots" / "0000000040-0.1.safetensors"
+    later.write_text("of a step that is going to be done again")
+    with pytest.raises(KeyboardInterrupt):
+        toy.run(tmp_path / "parts", objective=interrupted_at(2), resume=True, **changes)
+    assert not later.exists()
+    toy.run(tmp_path / "parts", resume=True, **changes)
+    pairs = list(zip(snapshots_of(tmp_path / "whole"), snapshots_of(tmp_path / "parts"), strict=True))
+    assert len(pairs) == 6
+    assert all(one.name == other.name and one.read_bytes() == other.read_bytes() for one, other in pairs)
+    (tmp_path / "parts").unlink()
+    with pytest.raises(DataError, match=r"parts.snapshots holds the snapshots of another run"):
+        toy.run(tmp_path / "parts", **changes)
+
+
+def test_a_compiled_module_is_called_while_training_and_keeps_its_names(tmp_path, monkeypatch):
+    calls = []
+
+    def compiled(module):
+        def call(*arguments):
+            calls.append(module)
+            return module._call_impl(*arguments)
+
+        module._compiled_call_impl = call
+
+    monkeypatch.setattr(nn.Module, "compile", compiled)
+    toy.run(tmp_path / "plain")
+    assert calls == []
+    network, _ = toy.run(tmp_path / "compiled", compile=True)
+    assert len(calls) == 60 + 3  # steps and validations
+    assert same_checkpoints(tmp_path / "plain", tmp_path / "compiled")
+    assert network._compiled_call_impl is None
+    container = nn.ModuleDict({"a": nn.Linear(1, 1), "b": nn.ModuleList([nn.Linear(1, 1)])})
+    assert compiled_in_place(container) == [container["a"], container["b"][0]]
 
 
 def test_resume_without_a_checkpoint_starts(tmp_path):

@@ -42,6 +42,17 @@ def test_the_learning_rate_follows_its_course():
         {"precision": "float16"},
         {"checkpoint_minutes": -1.0},
         {"seed": -1},
+        {"accumulate": 0},
+        {"accumulate": 2000},
+        {"decay_steps": 0},
+        {"ema_sigmas": (0.1, 0.3)},
+        {"ema_sigmas": (0.1, 0.1)},
+        {"snapshot_every": 5},
+        {"snapshot_every": 0, "ema_sigmas": (0.1,)},
+        {"compile": 1},
+        {"strategy": "tensor"},
+        {"timeout_minutes": 0.0},
+        {"read_ahead": -1},
     ],
 )
 def test_an_option_out_of_range_is_named(changes):

@@ -63,7 +63,7 @@ def run(checkpoint, *, resume=False, objective=loss, progress=False, **changes):
 if __name__ == "__main__":
     # Trains slowly, with a checkpoint after every step, for a test to kill.
     def report(status):
-        print(status.step, flush=True)
+        print("accelerate" if "accelerate" in sys.modules else status.step, flush=True)
         time.sleep(0.02)
 
     torch.set_num_threads(int(sys.argv[2]))

@@ -2,5 +2,15 @@
 
 from clarkia.adapters.files import read_table
 from clarkia.adapters.frames import from_arrow, to_arrow
+from clarkia.adapters.images import ImageFolderSource, read_attributes, read_captions
+from clarkia.adapters.texts import TextSource
 
-__all__ = ["from_arrow", "read_table", "to_arrow"]
+__all__ = [
+    "ImageFolderSource",
+    "TextSource",
+    "from_arrow",
+    "read_attributes",
+    "read_captions",
+    "read_table",
+    "to_arrow",
+]

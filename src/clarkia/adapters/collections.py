@@ -10,13 +10,16 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from clarkia.codecs.image.folders import files_of
+from clarkia.codecs.image.pictures import SUFFIXES as _PICTURES
+from clarkia.codecs.image.pictures import read_picture
+from clarkia.codecs.text.files import SUFFIXES as _TEXTS
+from clarkia.codecs.text.files import read_text
 from clarkia.errors import DataError
 
 Kind: TypeAlias = Literal["array", "images", "texts"]
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _ARRAYS = (".npy", ".npz")
-_TEXTS = (".txt", ".text", ".md")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +64,7 @@ def read_collection(path: str | os.PathLike[str], *, size: int = 16, progress: b
         raise DataError(f"{path}: there is no such file or folder.")
     if not path.is_dir():
         return _array(path) if path.suffix.lower() in _ARRAYS else _lines(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+    files = files_of(path)
     pictures = [file for file in files if file.suffix.lower() in _PICTURES]
     texts = [file for file in files if file.suffix.lower() in _TEXTS]
     if not pictures and not texts:
@@ -74,7 +77,7 @@ def read_collection(path: str | os.PathLike[str], *, size: int = 16, progress: b
         )
     chosen = tuple(str(file.relative_to(path)) for file in pictures or texts)
     if texts:
-        return Collection("texts", [_text(file) for file in _shown(texts, progress)], chosen)
+        return Collection("texts", [read_text(file) for file in _shown(texts, progress)], chosen)
     return Collection("images", np.stack([_picture(file, size) for file in _shown(pictures, progress)]), chosen)
 
 
@@ -101,29 +104,18 @@ def _array(path: Path) -> Collection:
 
 
 def _lines(path: Path) -> Collection:
-    rows = [line.strip() for line in _text(path).splitlines() if line.strip()]
+    rows = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not rows:
         raise DataError(f"{path}: the file holds no text.")
     return Collection("texts", rows)
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8.") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
-
-
 def _picture(path: Path, size: int) -> np.ndarray:
-    from PIL import Image, UnidentifiedImageError
+    """A picture squeezed into a square: what is compared is the whole of it."""
+    from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            small = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: the picture is damaged or of an unknown kind ({error}).") from None
+    whole = Image.fromarray(read_picture(path))
+    small = whole.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)
     return np.asarray(small, dtype=np.float32) / 255
 
 

@@ -7,10 +7,11 @@ from clarkia.cite.curation import CURATION
 from clarkia.cite.engine import ENGINE
 from clarkia.cite.measures import MEASURES
 from clarkia.cite.method import Method
+from clarkia.cite.networks import NETWORKS
 
 __all__ = ["METHODS", "Method", "cite", "methods", "page", "resolve"]
 
-METHODS = ENGINE + MEASURES + CURATION
+METHODS = ENGINE + NETWORKS + MEASURES + CURATION
 
 
 def methods() -> tuple[Method, ...]:

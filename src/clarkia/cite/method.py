@@ -11,7 +11,7 @@ class Method:
         title: of the paper.
         year: in which it first appeared.
         kind: what the idea is here: process, schedule, network, denoiser, objective, solver, grid, guidance,
-            conditioning, likelihood, diagnostic, oracle, measure, curation, estimator.
+            conditioning, training, likelihood, diagnostic, oracle, measure, curation, estimator.
         public_name: the dotted name that implements it.
         proof: the test that proves it, as file::function.
         figure: the recorded benchmark that shows its claim, or an empty string.

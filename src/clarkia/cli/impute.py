@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .errors import about
-from .model import counting_rows, open_model, read_rows, sampler_steps
+from .model import counting, open_table_model, read_rows, sampler_steps
 from .options import Data, ModelFile, NumSteps, Overwrite, Seed
 from .outputs import check_table_output, write_table
 from .signals import keeping
@@ -30,11 +30,11 @@ def impute(
     fill the table, as likely as the first.
     """
     check_table_output(output, overwrite=overwrite)
-    fitted = open_model(model)
+    fitted = open_table_model(model)
     table = read_rows(data)
     steps = sampler_steps(fitted, num_steps)
     with keeping(f"{output} was not written"):
-        with about(data), counting_rows(fitted, "imputing", table.num_rows, steps):
+        with about(data), counting(fitted, "imputing", table.num_rows, steps):
             filled = fitted.impute(table, seed=seed, num_steps=num_steps)
         write_table(output, filled, overwrite=overwrite)
     say(f"{counted(_empty(table) - _empty(filled), 'empty cell')} of {data} filled")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
+from .kinds import Kind
 from .outputs import is_table
 from .terminal import Counter, waiting
 
@@ -18,8 +19,8 @@ SUFFIX = ".clarkia"
 """The usual ending of a model's name."""
 
 
-def open_model(path: Path) -> "TableModel":
-    """Read a model file.
+def open_model(path: Path) -> Any:
+    """Read a model file of any kind.
 
     Raises:
         DataError: the file is a table, missing, damaged, or made by a newer version.
@@ -27,9 +28,26 @@ def open_model(path: Path) -> "TableModel":
     if is_table(path):
         raise DataError(f"{path} is a table, not a model; give a model that clarkia fit made")
     with waiting(f"reading {path.name}"):
-        from ..models.table import TableModel
+        from ..models import load
 
-        return TableModel.load(path)
+        return load(path)
+
+
+def kind_of_model(model: Any) -> Kind:
+    """What a model is one of."""
+    return Kind(type(model).__name__.removesuffix("Model").lower())
+
+
+def open_table_model(path: Path) -> "TableModel":
+    """Read a model file of a table.
+
+    Raises:
+        DataError: as of `open_model`, or the model is of another kind.
+    """
+    model = open_model(path)
+    if kind_of_model(model) is not Kind.table:
+        raise DataError(f"{path} is a model of {kind_of_model(model)}s; this verb is for models of tables")
+    return model
 
 
 def read_rows(path: Path) -> "pa.Table":
@@ -52,7 +70,7 @@ def sampler_steps(model: "TableModel", num_steps: int | None) -> int:
 
 
 @contextmanager
-def counting_rows(model: "TableModel", words: str, rows: int, evaluations: int) -> Iterator[None]:
+def counting(model: Any, words: str, rows: int, evaluations: int, noun: str = "row") -> Iterator[None]:
     """Show a bar over rows that moves with every evaluation of the network.
 
     Args:
@@ -60,9 +78,10 @@ def counting_rows(model: "TableModel", words: str, rows: int, evaluations: int) 
         words: what it does.
         rows: how many rows it has to do.
         evaluations: of the network for each row, about.
+        noun: what a row is.
     """
     done = 0.0
-    with Counter(words, rows) as counter:
+    with Counter(words, rows, noun) as counter:
 
         def evaluated(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
             batch = next(iter(inputs[0].values())) if isinstance(inputs[0], dict) else inputs[0]

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..atomic import replacing
-from .model import counting_rows, open_model, read_rows, sampler_steps
+from .kinds import Kind
+from .model import counting, kind_of_model, open_model, read_rows, sampler_steps
 from .options import Overwrite, Role, Seed, pairs
 from .outputs import check_output, is_table, write_text
+from .report_collection import report_on_model
 from .signals import keeping
 from .terminal import console, say, size_of
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..models.table import TableModel
-    from ..reports import Report
+    from ..reports import Report, TableReport
 
 
 class Protocol(StrEnum):
@@ -29,9 +31,11 @@ class Protocol(StrEnum):
 
 
 def report(
-    real: Annotated[Path, typer.Argument(metavar="REAL", help="The table that the model was trained on.")],
+    real: Annotated[
+        Path, typer.Argument(metavar="REAL", help="What the model was trained on: a table, pictures or texts.")
+    ],
     synthetic: Annotated[
-        Path, typer.Argument(metavar="SYNTHETIC", help="The synthetic table, or a model to draw as many rows from.")
+        Path, typer.Argument(metavar="SYNTHETIC", help="The synthetic table, or a model of any kind to draw from.")
     ],
     holdout: Annotated[
         Path | None, typer.Option(metavar="TABLE", help="Real rows that the model did not see; privacy needs them.")
@@ -50,43 +54,57 @@ def report(
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Compare a synthetic table with the real one.
+    """Compare a synthetic table, or what a model draws, with the real data.
 
     Is it faithful, is it useful, does it give away anyone? Every figure stands beside the one that
-    fresh real rows score, and the one of a table of unrelated columns.
+    fresh real rows score, and of tables the one of unrelated columns.
     """
     for path in (output, json):
         if path is not None:
             check_output(path, overwrite=overwrite)
     roles = pairs("--role", "COLUMN=ROLE", role)
-    real_rows = read_rows(real)
-    holdout_rows = None if holdout is None else read_rows(holdout)
+    model = None if is_table(synthetic) else open_model(synthetic)
     with keeping("no report was written"):
-        if is_table(synthetic):
-            synthetic_rows = read_rows(synthetic)
+        if model is not None and kind_of_model(model) is not Kind.table:
+            found = report_on_model(model, real, holdout, seed)
         else:
-            model = open_model(synthetic)
-            real_rows = real_rows.drop_columns(
-                [name for name in model.codec_.dropped if name in real_rows.column_names]
-            )
-            synthetic_rows = _draw(model, real_rows.num_rows, seed)
-            target, roles = target or model.target, _roles(model) | roles
-
-        from ..reports import table_report
-
-        found = table_report(
-            real_rows,
-            synthetic_rows,
-            holdout=holdout_rows,
-            target=target,
-            protocol=protocol.value,
-            roles=roles or None,
-            seed=seed,
-            progress=sys.stdout.isatty(),
-        )
+            found = _on_tables(real, synthetic, model, holdout, target, roles, protocol, seed)
     say()
     say(found.to_text(min(console().width, 120)))
     write_report(found, output, json, overwrite=overwrite)
+
+
+def _on_tables(
+    real: Path,
+    synthetic: Path,
+    model: "TableModel | None",
+    holdout: Path | None,
+    target: str | None,
+    roles: dict[str, str],
+    protocol: Protocol,
+    seed: int,
+) -> "TableReport":
+    real_rows = read_rows(real)
+    holdout_rows = None if holdout is None else read_rows(holdout)
+    if model is None:
+        synthetic_rows = read_rows(synthetic)
+    else:
+        real_rows = real_rows.drop_columns([name for name in model.codec_.dropped if name in real_rows.column_names])
+        synthetic_rows = _draw(model, real_rows.num_rows, seed)
+        target, roles = target or model.target, _roles(model) | roles
+
+    from ..reports import table_report
+
+    return table_report(
+        real_rows,
+        synthetic_rows,
+        holdout=holdout_rows,
+        target=target,
+        protocol=protocol.value,
+        roles=roles or None,
+        seed=seed,
+        progress=sys.stdout.isatty(),
+    )
 
 
 def write_report(found: "Report", output: Path | None, json: Path | None, *, overwrite: bool) -> None:
@@ -103,7 +121,7 @@ def write_report(found: "Report", output: Path | None, json: Path | None, *, ove
 def _draw(model: "TableModel", rows: int, seed: int) -> "pa.Table":
     import pyarrow as pa
 
-    with counting_rows(model, "sampling", rows, sampler_steps(model, None)):
+    with counting(model, "sampling", rows, sampler_steps(model, None)):
         return pa.concat_tables(model.sample_batches(rows, seed=seed))
 
 

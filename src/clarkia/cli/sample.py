@@ -1,75 +1,120 @@
-"""clarkia sample: new rows from a model."""
+"""clarkia sample: new rows, pictures or texts from a model."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..errors import DataError
-from .model import counting_rows, open_model, sampler_steps
-from .options import ModelFile, NumSteps, Overwrite, Seed, pairs
-from .outputs import check_table_output, table_writer
-from .rows import show_rows
-from .signals import keeping
-from .terminal import counted, say, size_of
+from .kinds import Kind
+from .model import kind_of_model, open_model
+from .options import ModelFile, NumSteps, Overwrite, Seed
+from .sample_image import sample_pictures
+from .sample_table import sample_rows
+from .sample_text import sample_texts
 
-_SHOWN = 10  # rows, where there is no output file
+TABLES, PICTURES, TEXTS = "For tables", "For pictures", "For texts"
 
 
 def sample(
     model: ModelFile,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="OUT", help="The table to write; without it, a few rows are shown."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="A table; a .png with all pictures, a folder or .npy; a .txt. Rows and texts are shown without it.",
+        ),
     ] = None,
-    rows: Annotated[
-        int | None, typer.Option("--rows", "-n", min=1, metavar="N", help="How many rows; as many as were trained on.")
-    ] = None,
-    where: Annotated[
-        str | None,
-        typer.Option(metavar="CONDITIONS", help="Only rows that meet these, such as \"age >= 65 and sex = 'Female'\"."),
+    number: Annotated[
+        int | None,
+        typer.Option(
+            "--rows",
+            "--number",
+            "-n",
+            min=1,
+            metavar="N",
+            help="How many; as many rows as were trained on, 16 pictures, 1 text.",
+        ),
     ] = None,
     given: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="COLUMN=VALUE", help="Only rows with this value; with nothing after =, with a missing cell."
+            metavar="NAME=VALUE",
+            help="Only rows or pictures with this value; of a row, with nothing after =, with a missing cell.",
         ),
     ] = None,
-    complete: Annotated[
-        bool, typer.Option("--complete", metavar="", help="Fill the cells that come out missing.")
-    ] = False,
     num_steps: NumSteps = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CONDITIONS",
+            help="Only rows that meet these, such as \"age >= 65 and sex = 'Female'\".",
+            rich_help_panel=TABLES,
+        ),
+    ] = None,
+    complete: Annotated[
+        bool,
+        typer.Option("--complete", metavar="", help="Fill the cells that come out missing.", rich_help_panel=TABLES),
+    ] = False,
+    caption: Annotated[
+        str | None, typer.Option(metavar="WORDS", help="What the pictures should show.", rich_help_panel=PICTURES)
+    ] = None,
+    guidance: Annotated[
+        float,
+        typer.Option(metavar="W", help="How much more than a likeness is wanted; 0 is none.", rich_help_panel=PICTURES),
+    ] = 0.0,
+    prompt: Annotated[
+        str | None,
+        typer.Option("--prompt", "--prefix", metavar="TEXT", help="How the text begins.", rich_help_panel=TEXTS),
+    ] = None,
+    suffix: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="How the text ends.", rich_help_panel=TEXTS)
+    ] = None,
+    infill: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="A text with holes to fill: [*], or [*12] for twelve tokens.", rich_help_panel=TEXTS
+        ),
+    ] = None,
+    correction: Annotated[
+        int,
+        typer.Option(min=1, metavar="K", help="Candidates that the companion chooses among.", rich_help_panel=TEXTS),
+    ] = 1,
 ) -> None:
-    """Draw new rows from a model.
+    """Draw new rows, pictures or texts from a model.
 
-    They are rows like those it learned from, or only such as meet conditions. The first 100 of a million rows are the
-    same as 100 rows drawn alone. The file appears under its name once it is whole.
+    They are like those it learned from, or only such as meet conditions. The first 100 of a million are the same as
+    100 drawn alone. A file appears under its name once it is whole.
     """
-    if output is not None:
-        check_table_output(output, overwrite=overwrite)
-    if where is not None and not where.strip():
-        raise DataError("--where is empty; write conditions such as age >= 65, or leave it out")
-    values = {name: value or None for name, value in pairs("--given", "COLUMN=VALUE", given).items()}
     fitted = open_model(model)
-    count = rows or (fitted.n_rows_ if output else _SHOWN)
-    batches = fitted.sample_batches(
-        count, given=values or None, where=where, complete=complete, seed=seed, num_steps=num_steps
-    )
-    steps = sampler_steps(fitted, num_steps)
-    if output is None:
-        import pyarrow as pa
+    kind = kind_of_model(fitted)
+    own: dict[Kind, dict[str, Any]] = {
+        Kind.table: {"where": where, "complete": complete},
+        Kind.image: {"caption": caption, "guidance": guidance},
+        Kind.text: {"prompt": prompt, "suffix": suffix, "infill": infill, "correction": correction},
+    }
+    _refuse_others(kind, own, given)
+    common: dict[str, Any] = {"number": number, "num_steps": num_steps, "seed": seed, "overwrite": overwrite}
+    if kind is Kind.table:
+        sample_rows(fitted, output, given=given, **own[kind], **common)
+    elif kind is Kind.image:
+        sample_pictures(fitted, output, given=given, **own[kind], **common)
+    else:
+        sample_texts(fitted, output, **own[kind], **common)
 
-        with counting_rows(fitted, "sampling", count, steps):
-            drawn = pa.concat_tables(batches)
-        show_rows(drawn, limit=count)
-        return
-    with (
-        keeping(f"{output} was not written"),
-        counting_rows(fitted, "sampling", count, steps),
-        table_writer(output, fitted.codec_.schema, overwrite=overwrite) as write,
-    ):
-        for batch in batches:
-            write(batch)
-    say(f"{counted(count, 'row')} in {output} ({size_of(output)})")
+
+def _refuse_others(kind: Kind, own: dict[Kind, dict[str, Any]], given: list[str] | None) -> None:
+    """Refuse options that another kind of model has."""
+    words = {Kind.table: "tables", Kind.image: "pictures", Kind.text: "texts"}
+    for other, options in own.items():
+        for name, value in options.items():
+            if other is not kind and value and value != 1:
+                raise DataError(
+                    f"--{name} is for models of {words[other]}, and this is one of {words[kind]}; leave it out"
+                )
+    if kind is Kind.text and given:
+        raise DataError("--given is for models of tables and pictures; say how a text begins with --prompt")

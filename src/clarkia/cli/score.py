@@ -1,56 +1,90 @@
-"""clarkia score: how likely every row of a table is, and which are the most unusual."""
+"""clarkia score: how likely every row, picture or text is, and which are the most unusual."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import DataError
 from .errors import about
-from .model import counting_rows, open_model, read_rows
-from .options import Data, ModelFile, Overwrite, Seed
+from .kinds import Kind
+from .model import counting, kind_of_model, open_model, read_rows
+from .options import ModelFile, Overwrite, Seed
 from .outputs import check_table_output, write_table
 from .rows import show_rows
 from .signals import keeping
 from .terminal import counted, say, size_of
 
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
 COLUMN = "log_density"
 _DRAWS = 16  # of the noise, for each row
+_NOUNS = {Kind.table: "row", Kind.image: "picture", Kind.text: "text"}
 
 
 def score(
     model: ModelFile,
-    data: Data,
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="A table, pictures or texts, as the model was fitted on.")
+    ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="OUT", help=f"Write the table with a column {COLUMN}.")
     ] = None,
-    top: Annotated[int, typer.Option(min=0, metavar="N", help="How many of the most unusual rows to show.")] = 10,
+    top: Annotated[int, typer.Option(min=0, metavar="N", help="How many of the most unusual to show.")] = 10,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Score how likely each row of a table is, and show the most unusual.
+    """Score how likely each row, picture or text is, and show the most unusual.
 
-    The score is a lower bound on the log-density in nats, estimated with 16 draws of noise; the lowest rows are the
-    most unusual. Keys and constants do not count.
+    The score is a lower bound on the log-density (of pictures and texts the log-probability) in nats, estimated with 16
+    draws of noise; the lowest are the most unusual. Keys and constants of a table do not count.
     """
     if output is not None:
         check_table_output(output, overwrite=overwrite)
     fitted = open_model(model)
-    table = read_rows(data)
+    kind = kind_of_model(fitted)
+    with about(data):
+        rows, table = _read(fitted, kind, data)
     if output is not None and COLUMN in table.column_names:
         raise DataError(f"{data} has a column {COLUMN!r} already; rename it, so that the scores have a place")
     with keeping("nothing was written"):
-        with about(data), counting_rows(fitted, "scoring", table.num_rows, _DRAWS):
-            scores = fitted.score_samples(table, seed=seed, num_draws=_DRAWS)
+        with about(data), counting(fitted, "scoring", table.num_rows, _DRAWS, _NOUNS[kind]):
+            scores = fitted.score_samples(rows, seed=seed, num_draws=_DRAWS)
         if output is not None:
             import pyarrow as pa
 
             write_table(output, table.append_column(COLUMN, pa.array(scores)), overwrite=overwrite)
-    say(f"{counted(table.num_rows, 'row')}, {scores.mean():.2f} nats a row on average")
+    noun = _NOUNS[kind]
+    say(f"{counted(len(scores), noun)}, {scores.mean():.2f} nats a {noun} on average")
     if output is not None:
         say(f"scores in {output} ({size_of(output)}), column {COLUMN}")
+    _show_unusual(scores, table, noun, top)
+
+
+def _read(fitted: Any, kind: Kind, data: Path) -> "tuple[Any, pa.Table]":
+    """What the model scores, and the table that the scores are a column of."""
+    if kind is Kind.table:
+        table = read_rows(data)
+        return table, table
+    import pyarrow as pa
+
+    if kind is Kind.image:
+        from ..models.image_data import gathered
+
+        pictures = gathered(data).images
+        names = pictures.names if hasattr(pictures, "names") else [str(number) for number in range(len(pictures))]
+        return pictures, pa.table({"picture": list(names)})
+    from ..codecs.text import text_source
+
+    texts = list(text_source(data, fitted.codec_.documents).texts())
+    return texts, pa.table({"text": texts})
+
+
+def _show_unusual(scores: "np.ndarray", table: "pa.Table", noun: str, top: int) -> None:
     order = scores.argsort(kind="stable")[:top]
     if len(order):
-        say("\nThe most unusual rows:", "bold")
+        say(f"\nThe most unusual {noun}s:", "bold")
         before = [("row", [f"{row + 1:,}" for row in order]), (COLUMN, [f"{scores[row]:.2f}" for row in order])]
         show_rows(table.take(order), before=before, limit=top)

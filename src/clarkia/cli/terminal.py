@@ -109,10 +109,11 @@ class Counter:
     Args:
         words: what is done to them.
         total: how many there are.
+        noun: what one is.
     """
 
-    def __init__(self, words: str, total: int):
-        count = TextColumn("{task.completed:,.0f} of {task.total:,} rows")
+    def __init__(self, words: str, total: int, noun: str = "row"):
+        count = TextColumn("{task.completed:,.0f} of {task.total:,} " + f"{noun}s")
         self._progress = _bar(TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
         self._task = self._progress.add_task(words, total=total)
 

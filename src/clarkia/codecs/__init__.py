@@ -11,7 +11,9 @@ from clarkia.codecs.conditions import (
     parse,
     render,
 )
+from clarkia.codecs.image import ImageCodec
 from clarkia.codecs.table import CodingOptions, Column, Evidence, TableCodec
+from clarkia.codecs.text import TextCodec
 
 __all__ = [
     "Between",
@@ -20,10 +22,12 @@ __all__ = [
     "Condition",
     "Equal",
     "Evidence",
+    "ImageCodec",
     "Missing",
     "NotMissing",
     "OneOf",
     "TableCodec",
+    "TextCodec",
     "intersect",
     "parse",
     "render",

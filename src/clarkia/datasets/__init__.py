@@ -2,9 +2,11 @@
 
 from .household import household, household_conditional, household_log_prob
 from .laws import Conditional
+from .shapes import ColouredShapes
 from .spurious import Spurious, linear_accuracies, spurious
 
 __all__ = [
+    "ColouredShapes",
     "Conditional",
     "Spurious",
     "household",

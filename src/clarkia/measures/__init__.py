@@ -77,14 +77,19 @@ from clarkia.measures.fronts import (
 from clarkia.measures.intervals import Interval
 from clarkia.measures.likelihood import (
     BitsPerDimension,
+    JointBound,
     Likelihood,
     UniformNoise,
     bits_per_dim,
+    edlm_paper,
     elbo,
     enumerated_elbo,
+    enumerated_joint_elbo,
     from_levels,
     immse_log_density,
+    joint_elbo,
     log_density,
+    log_mean_bounds,
     order_nll,
     order_spread,
 )
@@ -107,6 +112,7 @@ from clarkia.measures.memorisation import (
     memorisation,
     span_copies,
 )
+from clarkia.measures.noise_profile import NoiseProfile, noise_profile
 from clarkia.measures.pairs import correlation_difference, joint_total_variation, mean_pair, pair_errors, trend_errors
 from clarkia.measures.precision import CategoricalBias, categorical_bias
 from clarkia.measures.privacy import (
@@ -195,6 +201,7 @@ __all__ = [
     "InstanceNoise",
     "Interval",
     "IntrinsicDimension",
+    "JointBound",
     "KernelDensity",
     "KernelRegimes",
     "LearnedFrequencies",
@@ -205,6 +212,7 @@ __all__ = [
     "Memorisation",
     "MixedRows",
     "Neighbourhood",
+    "NoiseProfile",
     "OdeSdeGap",
     "PNCriterion",
     "PerCondition",
@@ -257,12 +265,14 @@ __all__ = [
     "crps",
     "density_regimes",
     "detection_score",
+    "edlm_paper",
     "effective_number",
     "effective_rank",
     "elbo",
     "energy_distance",
     "energy_score",
     "enumerated_elbo",
+    "enumerated_joint_elbo",
     "epsilon_indicator",
     "exact_copies",
     "exact_wasserstein",
@@ -290,6 +300,7 @@ __all__ = [
     "immse_log_density",
     "intrinsic_dimension",
     "jacobian_rank",
+    "joint_elbo",
     "joint_total_variation",
     "kernel_divergence",
     "kernel_regimes",
@@ -298,6 +309,7 @@ __all__ = [
     "knee",
     "kolmogorov_smirnov",
     "log_density",
+    "log_mean_bounds",
     "longest_shared_spans",
     "max_sliced_wasserstein",
     "mean_pair",
@@ -309,6 +321,7 @@ __all__ = [
     "mmd2_from_gram",
     "mmd_linear_test",
     "mmd_permutation_test",
+    "noise_profile",
     "normal_replicates",
     "ode_sde_gap",
     "order_nll",

@@ -1,10 +1,17 @@
-"""Estimators: a codec, a process and a denoiser behind fit, sample, impute, score and save."""
+"""Estimators: a codec, a process and a denoiser behind fit, sample, score and save."""
 
 import os
+from importlib import import_module
 from typing import Any
 
 from clarkia.errors import DataError
 from clarkia.models.files import read_model
+
+_KINDS = {
+    "table": ("clarkia.models.table", "TableModel"),
+    "image": ("clarkia.models.image", "ImageModel"),
+    "text": ("clarkia.models.text", "TextModel"),
+}
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -19,9 +26,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     Raises:
         DataError: the file is missing, damaged, altered, of an unknown kind or made by a newer version.
     """
-    from clarkia.models.table import TableModel
-
     parts = read_model(path)
-    if parts.kind != "table":
+    if parts.kind not in _KINDS:
         raise DataError(f"{path} holds a model of the kind {parts.kind!r}, which this version does not know.")
-    return TableModel.from_parts(parts, path)
+    module, name = _KINDS[parts.kind]
+    return getattr(import_module(module), name).from_parts(parts, path)

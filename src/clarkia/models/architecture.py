@@ -10,7 +10,7 @@ from clarkia.codecs import TableCodec
 from clarkia.codecs.table.numeric import NumericCoding
 from clarkia.denoisers import Preconditioned
 from clarkia.errors import DataError
-from clarkia.networks import Bfloat16, ResidualMLP, TabDiffNet, bfloat16_is_fast
+from clarkia.networks import Bfloat16, FieldTransformer, ResidualMLP, TabDiffNet, bfloat16_is_fast
 from clarkia.objectives import MixedDenoising
 from clarkia.processes import Masked, Mixed, VarianceExploding
 from clarkia.schedules import LearnedPolynomialMask, LearnedPowerMean
@@ -18,7 +18,7 @@ from clarkia.spaces import Categorical, Continuous
 from clarkia.spaces import Mixed as MixedSpace
 
 CHOICES = {
-    "network": ("mlp", "tabdiff"),
+    "network": ("mlp", "tabdiff", "fields"),
     "schedule": ("fixed", "learned"),
     "precision": ("auto", "float32", "bfloat16"),
 }
@@ -71,6 +71,10 @@ def _process(block: Any, schedule: str) -> Masked | VarianceExploding:
 def _network(codec: TableCodec, options: Options) -> nn.Module:
     if options.network == "tabdiff":
         return TabDiffNet(codec.space, width=options.width or 1024)
+    if options.network == "fields":
+        width = options.width or 128
+        heads = next(count for count in range(max(1, width // 32), 0, -1) if width % count == 0)
+        return FieldTransformer(codec.space, width=width, depth=options.depth, heads=heads, dropout=options.dropout)
     return ResidualMLP(
         codec.space,
         width=options.width or 384,

@@ -132,6 +132,16 @@ def read_model(path: str | os.PathLike[str]) -> ModelParts:
         raise DataError(f"{path} is not a clarkia model file") from error
 
 
+def require_kind(parts: ModelParts, kind: str, path: str | os.PathLike[str]) -> None:
+    """Refuse a file that holds a model of another kind.
+
+    Raises:
+        DataError: it does.
+    """
+    if parts.kind != kind:
+        raise DataError(f"{path} holds a model of the kind {parts.kind!r}, not {kind!r}; open it with clarkia.load")
+
+
 def _read_archive(path: Path, archive: zipfile.ZipFile, size: int) -> ModelParts:
     infos = archive.infolist()
     manifest = _read_manifest(path, archive, infos)

@@ -37,10 +37,11 @@ class TableModel(BaseEstimator):
         roles: declared roles of columns ("categorical", "integer", "real", "date", "key", "drop", ...); the others are
             inferred.
         target: the column that reports predict; kept with the model, otherwise a column like any other.
-        network: "mlp", a residual MLP, or "tabdiff", the network of the paper.
-        width: width of the network; by default 384 for "mlp" and 1024 for "tabdiff".
-        depth: residual blocks of "mlp".
-        dropout: share of hidden units dropped while training ("mlp").
+        network: "mlp", a residual MLP; "tabdiff", the network of the paper; or "fields", a transformer with a token a
+            cell.
+        width: width of the network; by default 384 for "mlp", 1024 for "tabdiff", 128 for "fields".
+        depth: blocks of "mlp" and "fields".
+        dropout: share of hidden units dropped while training ("mlp", "fields").
         groups: parts of equal mass that the continuous values of a numeric column are cut into, each a class of its own
             with a continuous residual; by default one for every 100 rows, at most 64; 1 is the classical coding.
         schedule: "fixed", or "learned", a noise schedule a column, trained as in the paper.
@@ -67,7 +68,7 @@ class TableModel(BaseEstimator):
         *,
         roles: Mapping[str, str] | None = None,
         target: str | None = None,
-        network: Literal["mlp", "tabdiff"] = "mlp",
+        network: Literal["mlp", "tabdiff", "fields"] = "mlp",
         width: int | None = None,
         depth: int = 3,
         dropout: float = 0.0,
@@ -344,6 +345,7 @@ class TableModel(BaseEstimator):
     @classmethod
     def from_parts(cls, parts: files.ModelParts, path: str | os.PathLike[str]) -> TableModel:
         """The model that the parts of a model file describe."""
+        files.require_kind(parts, "table", path)
         try:
             config = parts.config
             model = cls(**config["parameters"])

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from clarkia.random import Noise, rand
+from clarkia.random import Noise, of_batch, rand
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,18 @@ class Times:
     continuous_weight: Float[Tensor, " n"]
 
 
-def stratified(n: int, generator: Noise = None) -> Float[Tensor, " n"]:
-    """Uniform float64 times, one in each of n equal strata, the strata in random order."""
-    return (torch.argsort(rand((n,), generator)) + rand((n,), generator)) / n
+def stratified(n: int, generator: Noise = None, *, device: torch.device | str | None = None) -> Float[Tensor, " n"]:
+    """Uniform float64 numbers in [0, 1), one in each of n equal strata, the strata in random order.
+
+    The strata are those of the whole batch where the rows at hand are a share of it.
+    """
+
+    def one_a_stratum(rows: int, source: torch.Generator | None) -> Tensor:
+        levels = (torch.argsort(rand((rows,), source)) + rand((rows,), source)) / rows
+        return levels.clamp(max=1 - 2**-53)  # the last stratum may round up to 1
+
+    drawn = of_batch(n, generator, one_a_stratum)
+    return drawn if device is None else drawn.to(device)
 
 
 def observed_columns(n: int, column: Tensor, probability: float, generator: Noise = None) -> Bool[Tensor, "n p"]:
@@ -42,8 +51,10 @@ def observed_columns(n: int, column: Tensor, probability: float, generator: Nois
         probability: share of rows that show any column; the expected share shown is uniform in [0, 1].
         generator: source of randomness.
     """
-    share = torch.where(rand((n, 1), generator) < probability, rand((n, 1), generator), 0.0)
-    return (rand((n, int(column.max()) + 1), generator) < share)[:, column]
+    device = column.device
+    asked = rand((n, 1), generator, device=device) < probability
+    share = torch.where(asked, rand((n, 1), generator, device=device), 0.0)
+    return (rand((n, int(column.max()) + 1), generator, device=device) < share)[:, column]
 
 
 def count_times(observed: Bool[Tensor, "n p"], maskable: Bool[Tensor, " p"], generator: Noise = None) -> Times:
@@ -54,11 +65,12 @@ def count_times(observed: Bool[Tensor, "n p"], maskable: Bool[Tensor, " p"], gen
     continuous ones (1 where c = 0) then give the expectations under a uniform time. The masked weight is bounded, where
     drawing the time first has 1 / t.
     """
-    own = torch.where(observed | ~maskable, torch.inf, rand(observed.shape, generator))
+    device = observed.device
+    own = torch.where(observed | ~maskable, torch.inf, rand(observed.shape, generator, device=device))
     available = torch.isfinite(own).sum(1)
-    count = (stratified(len(observed), generator) * (available + 1)).long()
+    count = (stratified(len(observed), generator, device=device) * (available + 1)).long()
     ordered = torch.sort(own, dim=1).values
-    before_first = torch.minimum(ordered[:, 0], rand((len(observed),), generator))
+    before_first = torch.minimum(ordered[:, 0], rand((len(observed),), generator, device=device))
     reached = ordered.gather(1, (count - 1).clamp(min=0)[:, None])[:, 0]
     row = torch.where(count > 0, reached, before_first)
     share = torch.where(count > 0, (available + 1) / count.clamp(min=1), 0.0)
@@ -70,5 +82,5 @@ def independent_times(
     observed: Bool[Tensor, "n p"], visible: Float[Tensor, "n p"], row: Float[Tensor, " n"], generator: Noise = None
 ) -> Times:
     """Mask every unobserved cell with its own probability ``1 - visible`` at the row's uniform time."""
-    masked = (rand(observed.shape, generator) >= visible) & ~observed
+    masked = (rand(observed.shape, generator, device=observed.device) >= visible) & ~observed
     return Times(row, observed, masked, None, torch.ones_like(row))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,7 +15,7 @@ from clarkia.processes import Mixed as MixedProcess
 from clarkia.random import Noise, rand
 from clarkia.schedules import PolynomialMask
 
-Denoiser = Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]
+Denoiser = Callable[..., dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,15 @@ class MixedDenoising:
     columns: dict[str, Tensor]
     subset_probability: float = 0.5
 
-    def __call__(self, denoiser: Denoiser, x0: dict[str, Tensor], generator: Noise = None) -> dict[str, Tensor]:
-        """Loss of every row by block, each (n,); their sum is what training minimises."""
+    def __call__(
+        self, denoiser: Denoiser, x0: dict[str, Tensor], generator: Noise = None, condition: Any = None
+    ) -> dict[str, Tensor]:
+        """Loss of every row by block, each (n,); their sum is what training minimises.
+
+        A condition is handed to the denoiser where it is not None.
+        """
         times = self._draw(x0, self.subset_probability, generator)
-        _, t, prediction = self._denoise(denoiser, x0, times, generator)
+        _, t, prediction = self._denoise(denoiser, x0, times, generator, condition)
         losses = {}
         for name, block in self.process.blocks.items():
             if isinstance(block, Masked):
@@ -53,7 +59,9 @@ class MixedDenoising:
                 raise ValueError(f"process: expected a masked or a Gaussian block {name!r}, found {block!r}.")
         return losses | self._schedule_gradient(losses, times)
 
-    def elbo(self, denoiser: Denoiser, x0: dict[str, Tensor], generator: Noise = None) -> Float[Tensor, " n"]:
+    def elbo(
+        self, denoiser: Denoiser, x0: dict[str, Tensor], generator: Noise = None, condition: Any = None
+    ) -> Float[Tensor, " n"]:
         """One unbiased draw of every row's evidence lower bound on log p(x0), float64 nats (n,).
 
         The Gaussian terms are those of the continuous-time reverse process from N(0, sigma_max^2) down to sigma_min
@@ -66,8 +74,8 @@ class MixedDenoising:
         (2024).
         """
         times = self._draw(x0, 0.0, generator)
-        x_t, t, prediction = self._denoise(denoiser, x0, times, generator)
-        bound = torch.zeros(len(times.row), dtype=torch.float64)
+        x_t, t, prediction = self._denoise(denoiser, x0, times, generator, condition)
+        bound = torch.zeros_like(times.row)
         for name, block in self.process.blocks.items():
             if isinstance(block, Masked):
                 bound -= self._masked_bound(name, block, x0[name], prediction[name], times).double()
@@ -82,32 +90,36 @@ class MixedDenoising:
     # ------------------------------------------------------------------------------------------- corruption
 
     def _draw(self, x0: dict[str, Tensor], subset_probability: float, generator: Noise) -> Times:
-        n = len(next(iter(x0.values())))
+        first = next(iter(x0.values()))
+        n, device = len(first), first.device
         masked = {name: isinstance(block, Masked) for name, block in self.process.blocks.items()}
-        column = torch.cat([self.columns[name] for name in masked])
+        column = torch.cat([self.columns[name] for name in masked]).to(device)
         observed = observed_columns(n, column, subset_probability, generator)
         if subset_probability > 0:
             # One row in four that shows columns shows their categories alone: a range query knows no more of them.
-            numbers_too = rand((n, 1), generator) < 0.75
+            numbers_too = rand((n, 1), generator, device=device) < 0.75
             continuous = torch.cat([torch.full((len(self.columns[name]),), not masked[name]) for name in masked])
-            observed &= numbers_too | ~continuous
+            observed &= numbers_too | ~continuous.to(device)
         if all(_is_linear(block) for block in self.process.blocks.values() if isinstance(block, Masked)):
             maskable = torch.cat([torch.full((len(self.columns[name]),), masked[name]) for name in masked])
-            return count_times(observed, maskable, generator)
-        row = stratified(n, generator)
+            return count_times(observed, maskable.to(device), generator)
+        row = stratified(n, generator, device=device)
         return independent_times(observed, self._visible(row).detach(), row, generator)
 
-    def _denoise(self, denoiser: Denoiser, x0: dict[str, Tensor], times: Times, generator: Noise):
+    def _denoise(
+        self, denoiser: Denoiser, x0: dict[str, Tensor], times: Times, generator: Noise, condition: Any = None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
         x_t, t = {}, {}
         for name, block in self.process.blocks.items():
             observed = self._part(times.observed, name)
             if isinstance(block, Masked):
                 t[name] = torch.where(observed, 0.0, times.row[:, None])
-                x_t[name] = torch.where(self._part(times.masked, name), block.mask_state(), x0[name])
+                x_t[name] = torch.where(self._part(times.masked, name), block.mask_state(x0[name].device), x0[name])
             else:
                 t[name] = torch.where(observed, 0.0, times.row[:, None]).to(x0[name].dtype)
                 x_t[name] = block.corrupt(x0[name], t[name], generator=generator)
-        return x_t, t, denoiser(x_t, t)
+        prediction = denoiser(x_t, t) if condition is None else denoiser(x_t, t, condition)
+        return x_t, t, prediction
 
     def _part(self, whole: Tensor, name: str) -> Tensor:
         """The columns of a tensor over all positions that belong to one block."""
@@ -166,7 +178,7 @@ def _exploding_bound(
     its integral over all noise levels is added and its value at the drawn one subtracted, a control variate that takes
     most of the variance, because at little noise every denoiser agrees with it.
     """
-    ends = torch.tensor([1.0, 1e-300], dtype=torch.float64)[:, None].expand(-1, x0.shape[1])
+    ends = torch.tensor([1.0, 1e-300], dtype=torch.float64, device=x0.device)[:, None].expand(-1, x0.shape[1])
     largest, smallest = block.sigma(ends)
     sigma = block.sigma(t)
     reference = x_t / (1.0 + sigma.square())

@@ -2,6 +2,7 @@
 
 from typing import TypeAlias
 
+from clarkia.processes.aggregated import AggregatedGaussian, ClassEncoder
 from clarkia.processes.discrete import Discrete, MaskSchedule
 from clarkia.processes.gaussian import Gaussian
 from clarkia.processes.kernels import (
@@ -23,6 +24,7 @@ from clarkia.processes.paths import (
     VariancePreserving,
 )
 from clarkia.processes.times import Time, block_time, spread
+from clarkia.processes.token_embedding import FixedEmbedding, TokenEmbeddingGaussian
 
 Process: TypeAlias = Gaussian | Discrete | Mixed
 
@@ -31,9 +33,12 @@ EDM = VarianceExploding()
 
 __all__ = [
     "EDM",
+    "AggregatedGaussian",
     "CategoricalKernel",
+    "ClassEncoder",
     "Discrete",
     "DiscreteKernel",
+    "FixedEmbedding",
     "Gaussian",
     "GaussianKernel",
     "GaussianPath",
@@ -48,6 +53,7 @@ __all__ = [
     "RectifiedFlow",
     "SubVariancePreserving",
     "Time",
+    "TokenEmbeddingGaussian",
     "Uniform",
     "VarianceExploding",
     "VariancePreserving",

@@ -1,17 +1,20 @@
 """The one sampling loop, its solvers and its hooks."""
 
-from clarkia.samplers import counts, policies
+from clarkia.samplers import counts, energies, policies
+from clarkia.samplers.aggregated import latent_denoiser, sample_jointly
 from clarkia.samplers.ancestral import Ancestral
 from clarkia.samplers.any_order import AnyOrder
 from clarkia.samplers.cache import OutputCache
 from clarkia.samplers.ddim import DDIM, DDPM
 from clarkia.samplers.deis import DEIS
 from clarkia.samplers.dpm import DPMSolverPP, DPMSolverPPSinglestep
+from clarkia.samplers.element_time import ElementTime, doubled, together
 from clarkia.samplers.euler import Euler
 from clarkia.samplers.exponential import exponential_weights
 from clarkia.samplers.first_hitting import FirstHitting
 from clarkia.samplers.heun import Heun
 from clarkia.samplers.hooks import Hook, Progress, Step, Trace
+from clarkia.samplers.joint import EnergyCorrection
 from clarkia.samplers.jumps import MixtureStep, Renoised, TauLeaping
 from clarkia.samplers.langevin import AnnealedLangevin, PredictorCorrector
 from clarkia.samplers.loop import default_solver, sample
@@ -32,6 +35,8 @@ __all__ = [
     "AnyOrder",
     "DPMSolverPP",
     "DPMSolverPPSinglestep",
+    "ElementTime",
+    "EnergyCorrection",
     "Euler",
     "FirstHitting",
     "Heun",
@@ -53,10 +58,15 @@ __all__ = [
     "UniPC",
     "counts",
     "default_solver",
+    "doubled",
+    "energies",
     "exponential_weights",
+    "latent_denoiser",
     "optimal_flow_times",
     "optimal_times",
     "policies",
     "sample",
+    "sample_jointly",
     "take_carry",
+    "together",
 ]

@@ -13,6 +13,7 @@ from clarkia.processes.kernels import reveal
 from clarkia.processes.times import unspread
 from clarkia.random import Noise, rand
 from clarkia.samplers.heun import MAX_CHURN
+from clarkia.samplers.joint import Joint
 from clarkia.samplers.solver import Evaluate, Staged, Stages, require
 from clarkia.schedules import PowerMean
 
@@ -35,6 +36,7 @@ class Ancestral(Staged):
             processes only, like the next.
         remask: Before each step, a visible cell returns to the mask as if the time went back to where noise is
             ``1 + min(remask (t - s), sqrt(2) - 1)`` times that of EDM's schedule; cells at t = 0 never do.
+        joint: How the cells of one step are drawn together, such as `EnergyCorrection`; None draws each by itself.
 
     Source: Simple and Effective Masked Diffusion Language Models (2024); remasking as in TabDiff: a Mixed-type
     Diffusion Model for Tabular Data Generation (2024).
@@ -42,6 +44,7 @@ class Ancestral(Staged):
 
     order: Literal["independent", "stratified"] = "independent"
     remask: float = 0.0
+    joint: Joint | None = None
 
     def __post_init__(self) -> None:
         if self.order not in ("independent", "stratified"):
@@ -67,7 +70,7 @@ class Ancestral(Staged):
     def stages(
         self, process: Discrete, x: Tensor, t: Tensor, s: Tensor, carry: Moments | None, generator: Noise = None
     ) -> Stages:
-        """One evaluation; the classes drawn in a step are independent given the state before it."""
+        """One evaluation; without `joint` the classes of a step are independent given the state before it."""
         if carry is None or not isinstance(process, Masked):
             prediction = yield x, t
             return process.kernel(x, prediction, t, s), None
@@ -91,6 +94,8 @@ class Ancestral(Staged):
         revealed = masked & (moments >= hidden_s)
         span = torch.where(hidden > hidden_s, hidden - hidden_s, 1.0)
         uniforms = torch.where(late & revealed, (moments - hidden_s) / span, uniforms)
+        if self.joint is not None:
+            return self.joint.reveal(x, masked, revealed, log_probs, t, generator), (moments, False)
         return reveal(x, revealed, log_probs, uniforms), (moments, False)
 
     def kernel(
@@ -99,7 +104,8 @@ class Ancestral(Staged):
         """The process's own kernel, which is the law of a step whose moments are not known yet, and the same carry.
 
         Raises:
-            ValueError: A stratified order, whose cells are not independent given the state, or remasking.
+            ValueError: A stratified order or a joint draw, whose cells are not independent given the state, or
+                remasking.
         """
         self._check_textbook("for a step with a kernel")
         return process.kernel(x, denoise(x, t), t, s), carry
@@ -109,6 +115,8 @@ class Ancestral(Staged):
             raise ValueError(f"order: expected 'independent' {why}, found {self.order!r}.")
         if self.remask > 0:
             raise ValueError(f"remask: expected 0 {why}, found {self.remask}.")
+        if self.joint is not None:
+            raise ValueError(f"joint: expected None {why}, found {self.joint}.")
 
     def _remasked(self, process: Masked, x: Tensor, t: Tensor, s: Tensor, generator: Noise) -> tuple[Tensor, Tensor]:
         reference = PowerMean()

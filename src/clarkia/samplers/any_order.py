@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clarkia.processes import Masked, spread
+from clarkia.processes import Masked, MaskedKernel, spread
 from clarkia.random import Noise
 from clarkia.samplers.counts import Count, Span, Tokens
 from clarkia.samplers.first_hitting import LEAST_TIME, revealing
+from clarkia.samplers.joint import Joint
 from clarkia.samplers.policies import Policy, Random, Ranking, View
 from clarkia.samplers.solver import Staged, Stages, require
 
@@ -30,12 +31,15 @@ class AnyOrder(Staged):
         count: How many a call: `Tokens`, `Threshold`, `Factor`, `EntropyBudget` go on until nothing is masked and take
             no ``num_steps``; `Equal` and `Scheduled` share the masked cells among the steps of a grid. Whatever is
             still masked at time 0 is drawn at once.
+        joint: How the cells of one call are drawn together, such as `EnergyCorrection`; None draws each by itself. Not
+            with a policy that draws classes before it ranks, such as `SampledConfidence`.
 
     Source: Your Absorbing Discrete Diffusion Secretly Models the Conditional Distributions of Clean Data (2024).
     """
 
     policy: Policy = field(default_factory=Random)
     count: Count = field(default_factory=Tokens)
+    joint: Joint | None = None
 
     def init(self, x: Tensor, process: Masked, generator: Noise = None) -> dict[str, Any]:
         """Masked cells of each row at the start, float64 ``(n,)``; with what probability each cell was drawn."""
@@ -62,14 +66,17 @@ class AnyOrder(Staged):
         """One evaluation; a kernel where cells are chosen before their classes, else the state itself."""
         masked = process.is_masked(x).flatten(1)
         level = masked.sum(1) / carry["masked"].clamp(min=1)
-        log_probs = yield x, (t if self.count.pace is None else _shown(process, level, t, x))
+        time = t if self.count.pace is None else _shown(process, level, t, x)
+        log_probs = yield x, time
         view = View(log_probs.flatten(1, -2), masked, level, x.flatten(1), carry["drawn"])
         ranking = self.policy.rank(view, generator)
         chosen, kept = self._choose(view, ranking, _span(process, t, s, x))
         ends = _by_row(s, x, torch.amax) == 0
         chosen = torch.where(ends.unsqueeze(1), masked, chosen)
         if ranking.classes is None:
-            return revealing(x, chosen.view(x.shape), log_probs), carry
+            return self._revealed(process, x, chosen.view(x.shape), log_probs, time, generator), carry
+        if self.joint is not None:
+            raise ValueError(f"joint: expected None with a policy that draws classes, found one with {self.policy}.")
         x_s = torch.where(chosen, ranking.classes, view.x).view(x.shape)
         if carry["drawn"] is None:
             return x_s, carry
@@ -77,6 +84,14 @@ class AnyOrder(Staged):
         at_class = view.log_probs.gather(-1, torch.where(chosen, ranking.classes, 0).unsqueeze(-1)).squeeze(-1)
         drawn = torch.where(chosen, at_class.double(), carry["drawn"]).masked_fill(lost, -torch.inf)
         return torch.where(lost.view(x.shape), process.mask_state(x.device), x_s), {**carry, "drawn": drawn}
+
+    def _revealed(
+        self, process: Masked, x: Tensor, chosen: Tensor, log_probs: Tensor, time: Tensor, generator: Noise
+    ) -> Tensor | MaskedKernel:
+        """The chosen cells drawn together, or the kernel that draws each by itself."""
+        if self.joint is None:
+            return revealing(x, chosen, log_probs)
+        return self.joint.reveal(x, process.is_masked(x), chosen, log_probs, time, generator)
 
     @property
     def _revises(self) -> bool:

@@ -4,6 +4,7 @@ A schedule's parameter may be one number or one a column; a time `(n,)` meets a 
 """
 
 from clarkia.schedules.columns import against
+from clarkia.schedules.element_time import PoissonElementTime
 from clarkia.schedules.grids import (
     TimeGrid,
     beta,
@@ -21,6 +22,9 @@ from clarkia.schedules.mask import CosineMask, GeometricMask, LearnedPolynomialM
 from clarkia.schedules.noise import CosineVP, LearnedPowerMean, LinearVP, PowerMean
 from clarkia.schedules.optimise import shortest_paths
 from clarkia.schedules.published import ALIGN_YOUR_STEPS, align_your_steps, interpolated
+from clarkia.schedules.search import TimeSearch, search_times
+from clarkia.schedules.square_root import SquareRootVP
+from clarkia.schedules.tabulated import TabulatedVP
 
 __all__ = [
     "ALIGN_YOUR_STEPS",
@@ -30,10 +34,14 @@ __all__ = [
     "LearnedPolynomialMask",
     "LearnedPowerMean",
     "LinearVP",
+    "PoissonElementTime",
     "PolynomialMask",
     "PowerMean",
+    "SquareRootVP",
     "SquaredCosineMask",
+    "TabulatedVP",
     "TimeGrid",
+    "TimeSearch",
     "against",
     "align_your_steps",
     "beta",
@@ -45,6 +53,7 @@ __all__ = [
     "log_snr",
     "polyexp",
     "quadratic",
+    "search_times",
     "shift",
     "shortest_paths",
     "uniform",

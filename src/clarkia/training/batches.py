@@ -8,7 +8,7 @@ from torch import Tensor
 from .. import random
 from ..spaces import State, map_blocks
 
-_ORDER, _NOISE, _LAYERS = range(3)  # separate streams of one seed
+ORDER, _NOISE, _LAYERS = range(3)  # separate streams of one seed
 
 
 class RowOrder:
@@ -38,20 +38,24 @@ class RowOrder:
 
     def _permutation(self, epoch: int, length: int) -> Tensor:
         if epoch != self._epoch:
-            generator = random.generator(self.seed, _ORDER, epoch)
+            generator = random.generator(self.seed, ORDER, epoch)
             self._epoch, self._rows = epoch, torch.randperm(length, generator=generator) % self.num_rows
         return self._rows
 
 
-def noise_of_step(seed: int, step: int, device: torch.device) -> torch.Generator:
+def noise_of_step(seed: int, step: int, device: torch.device, start: int = 0) -> torch.Generator:
     """The generator that the loss of a step draws from; also seeds the global one, which dropout layers draw from.
+
+    The generator is the same for all parts of a batch, which share its numbers by rows. Dropout knows no rows, so each
+    part has a seed of its own.
 
     Args:
         seed: the seed of the run.
         step: finished steps.
         device: where the noise is drawn.
+        start: first row of the part of the batch at hand.
     """
-    layers = random.generator(seed, _LAYERS, step).initial_seed()
+    layers = random.generator(seed, _LAYERS, step, *((start,) if start else ())).initial_seed()
     torch.default_generator.manual_seed(layers)
     if device.type == "cuda":
         torch.cuda.manual_seed(layers)
@@ -69,5 +73,5 @@ def fingerprint(data: State) -> int:
     blocks = {"": data} if isinstance(data, Tensor) else data
     for name, tensor in sorted(blocks.items()):
         checksum = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), checksum)
-        checksum = zlib.crc32(tensor.detach().contiguous().view(torch.uint8).numpy().data, checksum)
+        checksum = zlib.crc32(tensor.detach().flatten().view(torch.uint8).numpy().data, checksum)
     return checksum

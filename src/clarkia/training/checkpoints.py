@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -70,7 +69,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
 
 
 def check_same(path: str | os.PathLike[str], saved: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Refuse a checkpoint whose weights are not those of the network in hand.
+    """Refuse a checkpoint whose tensors are not those of the network in hand.
 
     Args:
         path: the checkpoint, for the message.
@@ -78,11 +77,18 @@ def check_same(path: str | os.PathLike[str], saved: Mapping[str, Tensor], expect
         expected: tensors of the network by name.
 
     Raises:
-        DataError: names, shapes or number formats differ.
+        DataError: names, shapes or number formats differ; the sentence names the first tensor that does.
     """
 
-    def signature(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
-        return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+    def words(tensors: Mapping[str, Tensor], name: str) -> str:
+        if name not in tensors:
+            return "missing"
+        return f"{tuple(tensors[name].shape)} {str(tensors[name].dtype).removeprefix('torch.')}"
 
-    if signature(saved) != signature(expected):
-        raise DataError(f"the checkpoint {path} belongs to a different network; delete it to start again")
+    for name in [*expected, *(name for name in saved if name not in expected)]:
+        in_file, in_network = words(saved, name), words(expected, name)
+        if in_file != in_network:
+            raise DataError(
+                f"the checkpoint {path} belongs to a different network: {name!r} is {in_file} in the file and "
+                f"{in_network} in the network; give the same network, or delete the file to start again"
+            )

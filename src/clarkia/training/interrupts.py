@@ -1,32 +1,65 @@
-"""Ctrl-C that waits for the end of a step."""
+"""Ctrl-C, and the request to end that a scheduler sends, wait for the end of a step."""
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-@contextmanager
-def deferred_interrupt() -> Iterator[threading.Event]:
-    """Within the block the first Ctrl-C only sets the event; a second one raises KeyboardInterrupt at once.
+class Interrupt:
+    """The signal that asked for an end.
 
-    Outside the main thread, or where the program handles SIGINT itself, nothing is changed and the event stays unset.
+    Attributes:
+        number: of the signal; 0 while nobody asked.
+    """
+
+    number = 0
+
+
+@contextmanager
+def deferred_interrupt(*, grace: float = 0.0) -> Iterator[Interrupt]:
+    """Within the block the first Ctrl-C or SIGTERM is only noted down; a second one acts at once.
+
+    Outside the main thread, or where the program handles a signal itself, nothing is changed for it.
+
+    Args:
+        grace: seconds after the first in which a second one is taken for an echo; launchers pass on to all their
+            processes what the terminal has sent to these already.
 
     Yields:
-        The event to look at between two steps.
+        What to look at between two steps.
     """
-    asked = threading.Event()
+    asked = Interrupt()
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield asked
-        return
+    taken = {number: usual[number] for number in usual if in_main and signal.getsignal(number) == usual[number]}
+    first = 0.0
 
     def remember(number: int, frame: object) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        nonlocal first
+        if asked.number and time.monotonic() - first >= grace:
+            signal.signal(number, usual[signal.Signals(number)])
+            signal.raise_signal(number)
+        elif not asked.number:
+            asked.number, first = number, time.monotonic()
 
-    signal.signal(signal.SIGINT, remember)
+    for number in taken:
+        signal.signal(number, remember)
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in taken.items():
+            signal.signal(number, handler)
+
+
+def raise_for(number: int) -> None:
+    """End as the signal would have ended the program.
+
+    Raises:
+        KeyboardInterrupt: for Ctrl-C.
+        SystemExit: for any other, with the status that a shell gives it.
+    """
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + number)

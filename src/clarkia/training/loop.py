@@ -1,34 +1,29 @@
 """The training loop."""
 
-import math
 import os
-import threading
-import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..atomic import check_writable
 from ..errors import DataError
-from ..spaces import State, num_rows
-from .batches import RowOrder, fingerprint, noise_of_step, take
-from .ema import write
+from ..spaces import State
 from .interrupts import deferred_interrupt
+from .objective import Loss, Objective
 from .options import TrainingOptions
-from .progress import Listener, ProgressBar, Status
+from .prefetch import batches
+from .processes import Processes, in_touch, joined
+from .progress import Listener, Log, listening
+from .session import OnRecord, Session, Validate
+from .snapshots import open_snapshots
+from .sources import Source, as_source
 from .state import TrainingState
-
-Loss = Callable[[nn.Module, State, torch.Generator], Tensor | Mapping[str, Tensor]]
-Validate = Callable[[nn.Module], float]
-
-# Losses are read from the device at most this often, because reading waits for it.
-_SECONDS_BETWEEN_READINGS = 0.25
-_STEPS_BETWEEN_READINGS = 64
+from .strategies import compiled_in_place, trainee_of, uncompile
 
 
 @dataclass(frozen=True)
@@ -56,226 +51,111 @@ class TrainingRun:
 def fit(
     module: nn.Module,
     loss: Loss,
-    data: State,
+    data: State | Source,
     *,
     options: TrainingOptions,
     validate: Validate | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool | Listener = True,
+    log: Sequence[Log] = (),
+    on_record: OnRecord | None = None,
 ) -> TrainingRun:
     """Train a module in place and leave it with its best averaged weights, in evaluation mode.
 
     The rows and the noise of a step depend on the seed and the number of the step alone. A run on a budget of steps
     that was killed and resumed therefore ends with the same weights, bit for bit, as one that was not. A run on a
-    budget of minutes resumes with the minutes it had left. Ctrl-C ends the step, saves a checkpoint and is raised.
+    budget of minutes resumes with the minutes it had left. Ctrl-C or SIGTERM ends the step, saves a checkpoint and is
+    raised, as KeyboardInterrupt or SystemExit.
+
+    The same call works in the processes of `torchrun` or `accelerate launch`, all of which must make it: each takes its
+    part of the rows of a step, and together they make the step that one would. The main process validates, writes and
+    reports.
 
     Args:
-        module: holds everything that is trained; the batches are moved to its device.
+        module: holds everything that is trained; the batches are moved to its device. Several processes on GPUs take
+            one each, and the module moves there.
         loss: loss(module, batch, generator) gives the loss of each row of the batch, shape (batch_size,), or a dict of
-            several such losses, whose sum is minimised. All its noise comes from the generator.
-        data: a tensor, or a dict of tensors, whose first axis is the rows; on the CPU.
+            several such losses, whose sum is minimised. All its noise comes from the generator. Where a step is shared
+            by processes or accumulated, the batch is a part of it and the generator a `random.Share`, which the
+            functions of `clarkia.random` draw the part's numbers from.
+        data: a tensor, or a dict of tensors, whose first axis is the rows, on the CPU; or a `Source` that reads them.
         options: batch size, budget, learning rate and the rest.
         validate: validate(module) gives a number to be made small; it is called with the averaged weights, in
             evaluation mode and without gradients, every `validate_every` steps and at the end.
-        checkpoint: a file that the state of the run is saved to, every `checkpoint_minutes` and at the end.
-        resume: continue from `checkpoint` where that file exists, else start.
-        progress: True shows a progress bar on standard error; a function is called with a `Status` instead.
+        checkpoint: a file that the state of the run is saved to, every `checkpoint_minutes` and at the end; all
+            processes must see it.
+        resume: continue the run in `checkpoint`; where there is no such file the run starts afresh.
+        progress: whether to show a progress bar where standard error is a terminal; or a function that is called with
+            a `Status` some times a second.
+        log: records that are kept of every report, such as `CSVLog("run.csv")`; a resumed run goes on in them.
+        on_record: on_record(module, record) is called after every line of the history, with the averaged weights in the
+            module and without gradients, to look at samples for instance.
 
     Returns:
         A summary of the run.
 
     Raises:
-        DataError: the data have no rows; the checkpoint cannot be written, exists although
-            `resume` is false, is damaged, or belongs to another network, other data, seed or batch size.
+        DataError: the data have no rows, or fewer than processes in a batch; the checkpoint cannot be written, exists
+            although `resume` is false, is damaged, or belongs to another network, other data, seed or batch size.
         FloatingPointError: a loss or the gradient is not finite; the message names it and the step.
+        RuntimeError: another process was lost.
     """
-    if num_rows(data) == 0:
-        raise DataError("the training data have no rows")
-    state = TrainingState(module, options, 0 if checkpoint is None else fingerprint(data))
-    if checkpoint is not None:
-        _open_checkpoint(Path(checkpoint), state, resume)
-    device = next(module.parameters()).device
-    forked = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(forked), _listening(progress) as listen, deferred_interrupt() as interrupt:
-        session = _Session(state, options, loss, data, validate, checkpoint, listen, device)
-        stopped = session.run(interrupt)
-    write(module.state_dict(), state.kept_weights())
-    module.eval()
+    source = as_source(data)
+    home = next(module.parameters()).device
+    with ExitStack() as stack:
+        processes, device = stack.enter_context(joined(home, options.timeout_minutes))
+        stack.enter_context(in_touch(processes))
+        if processes.size > options.batch_size:
+            raise DataError(f"training option batch_size must be at least {processes.size}, a row for each process")
+        module.to(device)
+        objective = Objective(module, loss, device.type if options.precision == "bfloat16" else None)
+        trainee = trainee_of(objective, processes, device, options)
+        state = TrainingState(trainee, processes, options, 0 if checkpoint is None else source.fingerprint())
+        if checkpoint is not None:
+            _open_checkpoint(Path(checkpoint), state, resume, processes)
+        if options.snapshot_every is not None:
+            open_snapshots(checkpoint, state.step, resume=resume, main=processes.main)
+        if options.compile:
+            stack.callback(uncompile, compiled_in_place(objective.module))
+        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        listen = _no_listener
+        if processes.main:
+            listen = stack.enter_context(listening(progress, log, state.step, resume=resume))
+        interrupt = stack.enter_context(deferred_interrupt(grace=1.0 if processes.size > 1 else 0.0))
+        batch_of = stack.enter_context(
+            batches(
+                source,
+                batch_size=options.batch_size,
+                seed=options.seed,
+                share=processes.share(options.batch_size),
+                device=device,
+                first=state.step,
+                ahead=options.read_ahead,
+            )
+        )
+        session = Session(
+            *(state, trainee, objective, processes, options, batch_of),
+            *(validate, on_record, checkpoint, listen, interrupt, device),
+        )
+        stopped = session.run()
+        trainee.leave(state.kept_weights())
     best_step = state.step if state.best_weights is None else state.best_step
-    return TrainingRun(state.step, session.elapsed(), stopped, best_step, state.best_validation, tuple(state.history))
+    return TrainingRun(state.step, session.now, stopped, best_step, state.best_validation, tuple(state.history))
 
 
-@dataclass
-class _Session:
-    """One call of `fit` at work; what outlives the call is in its `TrainingState`."""
-
-    state: TrainingState
-    options: TrainingOptions
-    loss: Loss
-    data: State
-    validate: Validate | None
-    checkpoint: str | os.PathLike[str] | None
-    listen: Listener
-    device: torch.device
-
-    def __post_init__(self):
-        self.rows = RowOrder(num_rows(self.data), self.options.batch_size, self.options.seed)
-        self.parameters = [p for group in self.state.optimizer.param_groups for p in group["params"]]
-        self.started, self.first_step = time.monotonic(), self.state.step
-        self.read_at = self.saved_at = self.started
-        self.unread: list[Tensor] = []
-        self.names: tuple[str, ...] = ()
-        self.shown: dict[str, float] = {}
-        self.updating = False
-
-    def elapsed(self) -> float:
-        """Seconds of the whole run, earlier parts included."""
-        return self.state.seconds + time.monotonic() - self.started
-
-    def run(self, interrupt: threading.Event) -> str:
-        """Step until something ends the run, and say what."""
-        self.state.module.train()
-        try:
-            while True:
-                stopped = self.stopped_by()
-                self.record(final=stopped is not None)
-                if stopped is None and self.out_of_patience():
-                    stopped = "patience"
-                self.save(final=stopped is not None)
-                if stopped is not None:
-                    return stopped
-                self.step()
-                self.read()
-                if interrupt.is_set():
-                    raise KeyboardInterrupt
-        except KeyboardInterrupt:
-            # A second Ctrl-C may have cut an update in two; the last checkpoint is whole, this moment is not.
-            if not self.updating:
-                self.save(final=True)
-            raise
-
-    def stopped_by(self) -> str | None:
-        """What ends the run now, or None."""
-        options, state = self.options, self.state
-        if options.max_steps is not None and state.step >= options.max_steps:
-            return "max_steps"
-        if options.max_minutes is not None and self.elapsed() >= 60 * options.max_minutes:
-            return "max_minutes"
-        return "patience" if self.out_of_patience() else None
-
-    def out_of_patience(self) -> bool:
-        """Whether too many validations have passed without improvement."""
-        return self.options.patience is not None and self.state.stale >= self.options.patience
-
-    def step(self) -> None:
-        """One batch, one gradient, one update of the weights and of their average."""
-        state, options = self.state, self.options
-        batch = take(self.data, self.rows.batch(state.step), self.device)
-        generator = noise_of_step(options.seed, state.step, self.device)
-        with self.precision():
-            losses = self.loss(state.module, batch, generator)
-        losses = losses if isinstance(losses, Mapping) else {"loss": losses}
-        means = torch.stack([_mean(name, values) for name, values in losses.items()])
-        means.sum().backward()
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        self.updating = True
-        if options.clip_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters, options.clip_norm, norm)
-        for group in state.optimizer.param_groups:
-            group["lr"] = options.rate(state.step, self.elapsed())
-        state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
-        state.average.update(state.step)
-        state.step += 1
-        self.names = (*losses, "gradient norm")
-        self.unread.append(torch.cat([means.detach(), norm[None]]))
-        self.updating = False
-
-    def read(self, *, now: bool = False) -> None:
-        """From time to time, fetch the losses of the last steps, check them, and tell the listener."""
-        clock = time.monotonic()
-        due = now or len(self.unread) >= _STEPS_BETWEEN_READINGS or clock - self.read_at >= _SECONDS_BETWEEN_READINGS
-        if not due or not self.unread:
-            return
-        readings = torch.stack(self.unread).tolist()
-        first = self.state.step - len(readings) + 1
-        self.unread, self.read_at = [], clock
-        for step, reading in enumerate(readings, first):
-            for name, value in zip(self.names, reading, strict=True):
-                if not math.isfinite(value):
-                    raise FloatingPointError(f"the {_title(name)} is {value} at training step {step}")
-                self.state.sums[name] = self.state.sums.get(name, 0.0) + value
-            self.state.counted += 1
-        columns = zip(*readings, strict=True)
-        self.shown = {name: sum(column) / len(readings) for name, column in zip(self.names, columns, strict=True)}
-        self.listen(self.status(clock))
-
-    def status(self, clock: float) -> Status:
-        """The run at this moment."""
-        state, seconds = self.state, self.elapsed()
-        fraction = self.options.fraction(state.step, seconds)
-        start = self.options.fraction(self.first_step, state.seconds)
-        here = clock - self.started
-        left = here * (1.0 - fraction) / (fraction - start) if fraction > start else None
-        speed = (state.step - self.first_step) / max(here, 1e-9)  # bounds a clock that has not ticked yet
-        return Status(state.step, seconds, fraction, speed, left, self.shown, state.validation)
-
-    def record(self, *, final: bool) -> None:
-        """Validate and write a line of history when it is time; a resumed run finds out by itself whether it was."""
-        state = self.state
-        due = state.step % self.options.validate_every == 0 and state.step > 0
-        if not (due or final) or (state.history and state.history[-1]["step"] == state.step):
-            return
-        self.read(now=True)
-        if self.validate is not None:
-            state.module.eval()
-            with state.average.applied(), torch.no_grad():
-                value = float(self.validate(state.module))
-            state.module.train()
-            if not math.isfinite(value):
-                raise FloatingPointError(f"the validation value is {value} at training step {state.step}")
-            state.record_validation(value)
-        means = {name: total / state.counted for name, total in state.sums.items()}
-        line = {"step": state.step, "seconds": self.elapsed(), "validation": state.validation, **means}
-        state.history.append(line)
-        state.sums, state.counted = {}, 0
-
-    def save(self, *, final: bool) -> None:
-        """Write the checkpoint when it is time."""
-        clock = time.monotonic()
-        if self.checkpoint is None or not (final or clock - self.saved_at >= 60 * self.options.checkpoint_minutes):
-            return
-        self.read(now=True)
-        self.state.save(self.checkpoint, self.elapsed())
-        self.saved_at = time.monotonic()
-
-    def precision(self) -> AbstractContextManager[object]:
-        """The arithmetic of the loss."""
-        if self.options.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
-
-
-def _mean(name: str, values: Tensor) -> Tensor:
-    if values.ndim != 1:
-        raise ValueError(f"the {_title(name)} must have one value a row, not the shape {tuple(values.shape)}")
-    return values.float().mean()
-
-
-def _title(name: str) -> str:
-    return name if name in ("loss", "gradient norm") else f"loss {name!r}"
-
-
-def _open_checkpoint(path: Path, state: TrainingState, resume: bool) -> None:
-    if path.exists() and resume:
+def _open_checkpoint(path: Path, state: TrainingState, resume: bool, processes: Processes) -> None:
+    exists = path.exists()
+    somewhere, nowhere = processes.largest(float(exists), float(not exists))
+    if somewhere and nowhere:
+        raise DataError(f"{path} is seen by some processes only; put it on a disk that all of them share")
+    if exists and resume:
         state.load(path)
-    elif path.exists():
+    elif exists:
         raise DataError(f"{path} holds an unfinished run: resume it, or delete the file to start again")
-    check_writable(path, overwrite=True)
+    if processes.main:
+        check_writable(path, overwrite=True)
 
 
-def _listening(progress: bool | Listener) -> AbstractContextManager[Listener]:
-    if callable(progress):
-        return nullcontext(progress)
-    return ProgressBar() if progress else nullcontext(lambda status: None)
+def _no_listener(status: object) -> None:
+    """What the processes that do not report tell."""

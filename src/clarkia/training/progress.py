@@ -1,7 +1,9 @@
 """What a training run tells while it runs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -19,6 +21,8 @@ class Status:
         seconds_left: estimate of the time to the end of the budget; None until it can be estimated.
         losses: mean of each loss since the last report.
         validation: the latest validation value, None before the first.
+        validated: whether it belongs to this very step.
+        learning_rate: of the last step; None before the first.
     """
 
     step: int
@@ -28,9 +32,48 @@ class Status:
     seconds_left: float | None
     losses: dict[str, float]
     validation: float | None
+    validated: bool = False
+    learning_rate: float | None = None
 
 
 Listener = Callable[[Status], None]
+
+
+class Log(Protocol):
+    """A record of a run that outlives it: `training.CSVLog`, `training.TensorBoardLog`, or one of your own."""
+
+    def open(self, step: int, *, resume: bool) -> AbstractContextManager[Listener]:
+        """Lend a listener for one part of a run.
+
+        Args:
+            step: finished steps; what was written of later ones is forgotten, because they are done again.
+            resume: whether there may be something that was written before.
+        """
+        ...
+
+
+@contextmanager
+def listening(progress: bool | Listener, logs: Sequence[Log], step: int, *, resume: bool) -> Iterator[Listener]:
+    """Lend one listener for all that want to be told: the bar or the listener given, and the logs.
+
+    Args:
+        progress: true for a bar; or a listener.
+        logs: records that are kept.
+        step: finished steps.
+        resume: whether the run may have been begun before.
+    """
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(log.open(step, resume=resume)) for log in logs]
+        if callable(progress):
+            listeners.append(progress)
+        elif progress:
+            listeners.append(stack.enter_context(ProgressBar()))
+
+        def tell(status: Status) -> None:
+            for listener in listeners:
+                listener(status)
+
+        yield tell
 
 
 class ProgressBar:

@@ -1,6 +1,7 @@
 """All that a training run is at a moment, and its translation to a checkpoint and back."""
 
 import os
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -9,15 +10,18 @@ from torch import Tensor, nn
 
 from ..errors import DataError
 from .checkpoints import check_same, load_checkpoint, save_checkpoint
-from .ema import WeightAverage, snapshot, write
+from .ema import PowerAverage, WeightAverage, snapshot, write
 from .options import TrainingOptions
+from .processes import Processes
+from .trainee import Trainee
 
 
 class TrainingState:
-    """The module with its optimizer and average, the best weights so far, and the counters.
+    """The weights with their optimizer and averages, the best weights so far, and the counters.
 
     Args:
-        module: the module to train.
+        trainee: the module in training; of a module that is cut up among processes each has its part in here.
+        processes: those that train it.
         options: the settings of the run.
         data_fingerprint: checksum of the data, kept with each checkpoint.
 
@@ -31,10 +35,13 @@ class TrainingState:
         history: a record every `validate_every` steps.
     """
 
-    def __init__(self, module: nn.Module, options: TrainingOptions, data_fingerprint: int):
-        self.module, self.options, self.data_fingerprint = module, options, data_fingerprint
-        self.optimizer = _adamw(module, options)
-        self.average = WeightAverage(module, options.ema_decay)
+    def __init__(self, trainee: Trainee, processes: Processes, options: TrainingOptions, data_fingerprint: int):
+        self.trainee, self.processes = trainee, processes
+        self.options, self.data_fingerprint = options, data_fingerprint
+        self.optimizer = _adamw(trainee.followed, options)
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.average = WeightAverage(trainee.followed, options.ema_decay)
+        self.power_averages = [PowerAverage(trainee.followed, sigma) for sigma in options.ema_sigmas]
         self.best_weights: dict[str, Tensor] | None = None
         self.step, self.seconds, self.validated_step = 0, 0.0, -1
         self.validation: float | None = None
@@ -43,6 +50,23 @@ class TrainingState:
         self.sums: dict[str, float] = {}
         self.counted = 0
         self.history: list[dict[str, Any]] = []
+
+    def update(self, norm: Tensor, rate: float) -> None:
+        """Move weights and averages by the gradient at hand, and count the step.
+
+        Args:
+            norm: Euclidean norm of the gradient.
+            rate: the learning rate.
+        """
+        if self.options.clip_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.options.clip_norm, norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.trainee.clear_gradients()
+        for average in (self.average, *self.power_averages):
+            average.update(self.step)
+        self.step += 1
 
     def kept_weights(self) -> dict[str, Tensor]:
         """The weights that the run is after: the best averaged ones where there was a validation, else the latest."""
@@ -57,18 +81,33 @@ class TrainingState:
         else:
             self.stale += 1
 
+    def count_readings(self, readings: list[dict[str, float]]) -> None:
+        """Add the losses of steps to those of the coming entry of the history."""
+        for reading in readings:
+            for name, value in reading.items():
+                self.sums[name] = self.sums.get(name, 0.0) + value
+        self.counted += len(readings)
+
+    def record(self, seconds: float) -> dict[str, Any]:
+        """Write a line of history with the mean losses since the line before."""
+        means = {name: total / self.counted for name, total in self.sums.items()}
+        self.history.append({"step": self.step, "seconds": seconds, "validation": self.validation, **means})
+        self.sums, self.counted = {}, 0
+        return self.history[-1]
+
     def save(self, path: str | os.PathLike[str], seconds: float) -> None:
-        """Write everything to a checkpoint file."""
-        tensors = {
-            **_named("weights", self.module.state_dict()),
-            **_named("average", self.average.weights),
-            **_named("best", self.best_weights or {}),
-        }
-        for name, parameter in self.module.named_parameters():
-            tensors |= _named(f"optimizer/{name}", self.optimizer.state.get(parameter, {}))
+        """Write everything to a checkpoint file; all processes call this, the main one writes."""
+        tensors = {}
+        for key, name, part in self._everything():
+            whole = part if name is None else self.trainee.whole(name, part)
+            if self.processes.main:
+                tensors[key] = (
+                    whole if whole is part else whole.cpu()
+                )  # what was put together leaves the device at once
         counters = {name: getattr(self, name) for name in _COUNTERS}
         run = {"options": asdict(self.options), "data_fingerprint": self.data_fingerprint, "seconds": seconds}
-        save_checkpoint(path, tensors, {**run, **counters})
+        if self.processes.main:
+            save_checkpoint(path, tensors, {**run, **counters})
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Continue from a checkpoint file.
@@ -77,30 +116,60 @@ class TrainingState:
             DataError: the file is damaged, or belongs to another network, other data or another order of the rows.
         """
         tensors, record = load_checkpoint(path)
-        check_same(path, _under("weights", tensors), self.module.state_dict())
-        check_same(path, _under("average", tensors), self.average.weights)
+        weights, best = _under("weights", tensors), _under("best", tensors)
+        check_same(path, weights, self.trainee.layout)
         try:
             self._check_origin(path, record)
             counters = {name: record[name] for name in _COUNTERS}
             self.seconds = float(record["seconds"])
         except (KeyError, TypeError) as error:
             raise DataError(f"{path} is not a readable checkpoint; delete it to start again") from error
-        write(self.module.state_dict(), _under("weights", tensors))
-        write(self.average.weights, _under("average", tensors))
-        if best := _under("best", tensors):
-            check_same(path, best, self.average.weights)
-            self.best_weights = {name: value.to(self.average.weights[name].device) for name, value in best.items()}
-        for name, parameter in self.module.named_parameters():
-            if moments := _under(f"optimizer/{name}", tensors):
-                self.optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
+        write(self.trainee.followed.state_dict(), self._parts(weights))
+        for prefix, averaged in self._averages():
+            saved = _under(prefix, tensors)
+            check_same(path, saved, {name: self.trainee.layout[name].to(averaged[name].dtype) for name in averaged})
+            write(averaged, self._parts(saved))
+        if best:
+            check_same(path, best, self.trainee.layout)
+            self.best_weights = snapshot(self.average.weights)
+            write(self.best_weights, self._parts(best))
+        self._load_moments(path, tensors)
         for name, value in counters.items():
             setattr(self, name, value)
+
+    def _load_moments(self, path: str | os.PathLike[str], tensors: Mapping[str, Tensor]) -> None:
+        for name, parameter in self.trainee.followed.named_parameters():
+            saved = _under(f"optimizer/{name}", tensors)
+            moments = {key: value for key, value in saved.items() if _is_moment(key)}
+            check_same(path, moments, dict.fromkeys(moments, self.trainee.layout[name]))
+            saved |= {key: self.trainee.part(name, value) for key, value in moments.items()}
+            if saved:
+                self.optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in saved.items()}
+
+    def _averages(self) -> list[tuple[str, dict[str, Tensor]]]:
+        """All averages with their names in a checkpoint."""
+        power = [(f"power {average.sigma_rel:g}", average.weights) for average in self.power_averages]
+        return [("average", self.average.weights), *power]
+
+    def _everything(self) -> Iterator[tuple[str, str | None, Tensor]]:
+        """Every tensor of a checkpoint: its key, the weight it lies beside, and this process's part of it."""
+        groups = [("weights", self.trainee.followed.state_dict()), *self._averages(), ("best", self.best_weights or {})]
+        for prefix, tensors in groups:
+            for name, part in tensors.items():
+                yield f"{prefix}/{name}", name, part
+        for name, parameter in self.trainee.followed.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                yield f"optimizer/{name}/{key}", name if _is_moment(key) else None, value
+
+    def _parts(self, wholes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: self.trainee.part(name, whole) for name, whole in wholes.items()}
 
     def _check_origin(self, path: str | os.PathLike[str], record: dict[str, Any]) -> None:
         if record["data_fingerprint"] != self.data_fingerprint:
             raise DataError(f"the checkpoint {path} was made on different data; delete it to start again")
-        for name in ("seed", "batch_size"):
-            saved, given = record["options"][name], getattr(self.options, name)
+        for name in ("seed", "batch_size", "ema_sigmas"):
+            saved, given = record["options"].get(name, ()), getattr(self.options, name)
+            saved = tuple(saved) if isinstance(saved, list) else saved
             if saved != given:
                 raise DataError(f"the checkpoint {path} was made with {name}={saved}, not {given}; use the same {name}")
 
@@ -124,10 +193,11 @@ def _adamw(module: nn.Module, options: TrainingOptions) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=options.learning_rate, betas=options.betas, fused=True)
 
 
-def _named(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
+def _is_moment(key: str) -> bool:
+    """Whether something that the optimiser keeps has the shape of its weight; the count of steps is one number."""
+    return key != "step"
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     start = f"{prefix}/"
     return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}

@@ -73,7 +73,8 @@ def from_levels(
     """
     if num_levels < 2:
         raise ValueError(f"num_levels: expected at least 2, found {num_levels}.")
-    if levels.is_floating_point() or bool(((levels < 0) | (levels >= num_levels)).any()):
+    whole = levels if levels.is_floating_point() else levels.long()  # bytes cannot be compared with 256
+    if levels.is_floating_point() or bool(((whole < 0) | (whole >= num_levels)).any()):
         raise ValueError(
             f"levels: expected whole numbers from 0 to {num_levels - 1}, found dtype {levels.dtype}, "
             f"{levels.min()} to {levels.max()}."

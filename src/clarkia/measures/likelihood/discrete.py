@@ -68,20 +68,9 @@ class _Draws:
         self.reconstructions = 1 / max(num_draws // 2, 2) if self.least else 0.0  # share of the draws
 
     def count(self, u: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-        """``L / c`` times the nats of c masked cells, c uniform in 1 ... L; u decides c.
-
-        The noise level is the c-th smallest of L uniform numbers, which is its law given c under a uniform level.
-        """
-        cells = self.x.reshape(len(self.x), -1)
-        length = cells.shape[1]
-        count = (u * length).long().clamp(max=length - 1) + 1
-        own = rand(cells.shape, self.generator, device=u.device)
-        level = own.sort(1).values.gather(1, count[:, None] - 1)
-        masked = (own <= level).reshape(self.x.shape)
-        x_t = torch.where(masked, self.process.mask_state(u.device), self.x)  # type: ignore[attr-defined]
-        t = self.process.schedule.t_of_alpha(1 - level[:, 0]).clamp(0, 1)
-        log_probs = predict(self.denoiser, self.process, x_t, t)
-        return length / count * cross_entropy(self.x, log_probs, masked)
+        """``L / c`` times the nats of c masked cells, c uniform in 1 ... L; u decides c."""
+        x_t, t, masked, weight = masked_by_count(self.process, self.x, u, self.generator)  # type: ignore[arg-type]
+        return weight * cross_entropy(self.x, predict(self.denoiser, self.process, x_t, t), masked)
 
     def moment(self, u: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """The bound's integrand at a time with density ``1 / (2 sqrt(t))``, or now and then the reconstruction.
@@ -109,6 +98,31 @@ class _Draws:
             return steps * step_divergence(self.process, self.x, x_t, log_probs, t, s)
 
         return value
+
+
+def masked_by_count(
+    process: Masked, x: Int[Tensor, "n ..."], u: Float[Tensor, " n"], generator: Noise = None
+) -> tuple[Tensor, Float[Tensor, " n"], Tensor, Float[Tensor, " n"]]:
+    """Rows with c random cells masked, c uniform in 1 ... L; u decides c.
+
+    Args:
+        process: A masked process with one schedule for all positions.
+        x: Clean classes with L cells a row.
+        u: One number in [0, 1) a row.
+        generator: Source of randomness.
+
+    Returns:
+        The noisy rows; their times, which follow the law of the c-th smallest of L uniform levels, as times do given c;
+        which cells are masked; the weight ``L / c`` of their nats.
+    """
+    cells = x.reshape(len(x), -1)
+    length = cells.shape[1]
+    count = (u * length).long().clamp(max=length - 1) + 1
+    own = rand(cells.shape, generator, device=u.device)
+    level = own.sort(1).values.gather(1, count[:, None] - 1)
+    masked = (own <= level).reshape(x.shape)
+    x_t = torch.where(masked, process.mask_state(u.device), x)
+    return x_t, process.schedule.t_of_alpha(1 - level[:, 0]).clamp(0, 1), masked, length / count
 
 
 def cross_entropy(x: Tensor, log_probs: Tensor, cells: Tensor | None = None) -> Float[Tensor, " n"]:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Kind: TypeAlias = Literal["exact", "bound", "T-step bound", "estimate"]
+Kind: TypeAlias = Literal["exact", "bound", "T-step bound", "estimate", "not a bound"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,8 @@ class Likelihood:
         standard_error: float64 ``(n,)``, the Monte Carlo error of each; 0 where nothing was drawn.
         kind: ``"exact"``: the value (a density to the tolerance of its integration); ``"estimate"``: a random number
             whose mean is the value; ``"bound"``: of the model in continuous time, never above the value in expectation;
-            ``"T-step bound"``: of the sampler that takes T steps.
+            ``"T-step bound"``: of the sampler that takes T steps; ``"not a bound"``: a published figure that is none of
+            these, for comparison with its tables.
 
     Raises:
         ValueError: Another kind, or shapes that do not fit.

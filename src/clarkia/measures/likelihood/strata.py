@@ -25,14 +25,14 @@ def stratified_mean(
     variance within its stratum without bias, which is all the variance that stratification leaves.
 
     Args:
-        value: Called ``num_draws`` times with one u a row; returns float64 ``(n,)``.
+        value: Called ``num_draws`` times with one u a row; returns float64 ``(n,)``, or several of them ``(m, n)``.
         rows: n.
         num_draws: An even number.
         generator: Source of randomness.
         device: Where u lives.
 
     Returns:
-        Mean and standard error, float64 ``(n,)``.
+        Mean and standard error, float64, of the shape of a value.
     """
     if num_draws < 2 or num_draws % 2:
         raise ValueError(f"num_draws: expected an even number of at least 2, found {num_draws}.")

@@ -1,0 +1,192 @@
+"""Image models on two cores: are class-conditional samples recognised, do captioned scenes show what was asked?
+
+    python benchmarks/images.py digits --minutes 3
+    python benchmarks/images.py mnist --minutes 30
+    python benchmarks/images.py shapes --minutes 30
+
+`digits` are the 8x8 digits of scikit-learn; `mnist` reads ../shared/data/images. The judge of digits is a small
+convolutional network trained on real digits that the model's figures are not computed on; Frechet distances are on its
+last hidden layer, and the floor is real against real. `shapes` are procedural scenes with an exact judge.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import clarkia as ck
+from clarkia import measures
+from clarkia.codecs.image import write_grid
+from clarkia.datasets import ColouredShapes
+from clarkia.datasets import shapes as judges
+from clarkia.networks import num_parameters
+
+ROOT = Path(__file__).parents[1]
+IMAGES = ROOT.parent / "shared" / "data" / "images"
+RESULTS = Path(__file__).parent / "results"
+
+
+class Judge(nn.Module):
+    """A convolutional classifier; its hidden layer is what distances are measured in."""
+
+    def __init__(self, side: int, classes: int = 10):
+        super().__init__()
+        left = -(-side // 4)
+        self.body = nn.Sequential(
+            *(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2, ceil_mode=True)),
+            *(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2, ceil_mode=True), nn.Flatten()),
+            *(nn.Dropout(0.3), nn.Linear(64 * left**2, 64), nn.ReLU()),
+        )
+        self.head = nn.Linear(64, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x))
+
+
+def floats(images: np.ndarray) -> Tensor:
+    return torch.from_numpy(images)[:, None].float() / 127.5 - 1
+
+
+def trained_judge(images: np.ndarray, labels: np.ndarray, epochs: int) -> Judge:
+    torch.manual_seed(0)
+    judge, x, y = Judge(images.shape[1]), floats(images), torch.from_numpy(labels)
+    steps = epochs * len(x) // 128
+    optimiser = torch.optim.Adam(judge.parameters(), 2e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in range(steps):
+        rows = torch.randint(len(x), (128,))
+        loss = nn.functional.cross_entropy(judge(x[rows]), y[rows])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    return judge.eval()
+
+
+@torch.no_grad()
+def judged(judge: Judge, images: np.ndarray) -> tuple[np.ndarray, Tensor]:
+    """Classes and hidden features."""
+    hidden = torch.cat([judge.body(part) for part in floats(images).split(512)])
+    return judge.head(hidden).argmax(1).numpy(), hidden.double()
+
+
+def data_of(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Training and held-out pictures with their classes."""
+    if name == "digits":
+        from sklearn.datasets import load_digits
+
+        found = load_digits()
+        images, labels = (found.images / 16 * 255).round().astype(np.uint8), found.target
+        order = np.random.default_rng(0).permutation(len(images))
+        images, labels, cut = images[order], labels[order], 1200
+    else:
+        with gzip.open(IMAGES / "mnist10k-images.gz") as file:
+            images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28, 28)
+        with gzip.open(IMAGES / "mnist10k-labels.gz") as file:
+            labels = np.frombuffer(file.read(), np.uint8, offset=8).astype(np.int64)
+        cut = 9000
+    return images[:cut], labels[:cut], images[cut:], labels[cut:]
+
+
+def numbers(name: str, minutes: float, guidance: tuple[float, ...], write: bool) -> None:
+    images, labels, held, held_labels = data_of(name)
+    judge = trained_judge(images, labels, 60 if name == "digits" else 8)
+    told, real = judged(judge, held)
+    right = float((told == held_labels).mean())
+    options = {"width": 24, "depth": 1, "batch_size": 128, "learning_rate": 3e-3} if name == "digits" else {"width": 48}
+    model = ck.ImageModel(max_minutes=minutes, **options)
+    model.fit(images, labels, progress=True)
+    seen = model.training_run_.steps * model.batch_size
+    some = judged(judge, images[: len(held)])[1]
+    run = model.training_run_
+    lines = [
+        f"# Image model: {name}",
+        "",
+        f"`python benchmarks/images.py {name} --minutes {minutes:g}` on {machine()}.",
+        "",
+        f"{num_parameters(model.denoiser_):,} parameters, {run.steps:,} steps of {model.batch_size} in "
+        f"{run.seconds:.0f} s ({seen / run.seconds:.0f} pictures a second). The judge is "
+        f"right on {100 * right:.1f} % of {len(held)} real ones.",
+        "",
+        "| samples | recognised as their class | Frechet distance | floor | seconds a sample |",
+        "|---|---|---|---|---|",
+    ]
+    floor = float(measures.frechet_distance(real, some))
+    count = max(len(held) // 10, 50)
+    for weight in guidance:
+        start = time.perf_counter()
+        drawn = [model.sample(count, given={"class": digit}, guidance_scale=weight, seed=digit) for digit in range(10)]
+        seconds = (time.perf_counter() - start) / (10 * count)
+        told, made = judged(judge, np.concatenate(drawn))
+        recognised = float((told == np.repeat(np.arange(10), count)).mean())
+        distance = float(measures.frechet_distance(real, made))
+        cells = f"{100 * recognised:.1f} % | {distance:.2f} | {floor:.2f} | {seconds:.3f}"
+        lines.append(f"| given a class, guidance {weight:g} | {cells} |")
+    free = judged(judge, model.sample(10 * count, seed=99))[1]
+    lines.append(f"| given nothing | | {float(measures.frechet_distance(real, free)):.2f} | {floor:.2f} | |")
+    report(f"images-{name}", lines, write)
+    if write:
+        shown = np.concatenate(
+            [model.sample(10, given={"class": digit}, guidance_scale=guidance[-1]) for digit in range(10)]
+        )
+        write_grid(shown, RESULTS / f"images-{name}.png", columns=10, scale=2, overwrite=True)
+
+
+def shapes(minutes: float, level: str, steps: int, write: bool) -> None:
+    data = ColouredShapes(size=32, level=level)
+    rows = np.arange(20_000)
+    captions = [data.caption(int(row)) for row in rows]
+    images = np.asarray(data.images(torch.from_numpy(rows)))
+    model = ck.ImageModel(max_minutes=minutes, width=96, learning_rate=1e-3, subset_probability=0.0)
+    model.fit(images, captions=captions, progress=True)
+    test = [data.caption(int(row)) for row in range(100_000, 100_400)]
+    lines = [
+        f"# Image model: coloured shapes, level {level}",
+        "",
+        f"`python benchmarks/images.py shapes --level {level} --minutes {minutes:g}` on {machine()}.",
+        "",
+        f"{num_parameters(model.denoiser_):,} parameters, {model.training_run_.steps:,} steps of {model.batch_size}; "
+        f"{len(test)} captions that were not trained on, {steps} solver steps.",
+        "",
+        "| guidance | figure | right | 95 % |",
+        "|---|---|---|---|",
+    ]
+    for weight in (0.0, 1.0, 2.0):
+        drawn = model.sample(len(test), given={"caption": test}, guidance_scale=weight, num_steps=steps)
+        for rate in judges.report(drawn.transpose(0, 3, 1, 2), test):
+            what = f"{rate.figure} ({rate.level}, threshold {rate.least_area:g})"
+            interval = f"{100 * rate.low:.1f} to {100 * rate.high:.1f} %"
+            lines.append(f"| {weight:g} | {what} | {100 * rate.rate:.1f} % | {interval} |")
+    report(f"images-shapes-{level}", lines, write)
+
+
+def machine() -> str:
+    return f"{torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}"
+
+
+def report(name: str, lines: list[str], write: bool) -> None:
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if write:
+        (RESULTS / f"{name}.md").write_text(text)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["digits", "mnist", "shapes"])
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--level", default="two")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--write", action="store_true")
+    a = parser.parse_args()
+    if a.part == "shapes":
+        shapes(a.minutes, a.level, a.steps, a.write)
+    else:
+        numbers(a.part, a.minutes, (0.0, 1.0), a.write)

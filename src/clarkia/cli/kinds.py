@@ -1,0 +1,50 @@
+"""Which kind of data a path holds, and so which kind of model is made of it."""
+
+from enum import StrEnum
+from pathlib import Path
+
+from ..errors import DataError
+from .outputs import is_table
+
+_TEXTS = (".txt", ".text", ".md")
+_ARRAYS = (".npy", ".npz")
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+class Kind(StrEnum):
+    """The kinds of data."""
+
+    table = "table"
+    image = "image"
+    text = "text"
+
+
+def kind_of(path: Path) -> Kind:
+    """The kind that a path's name, or what lies in a folder, says.
+
+    Raises:
+        DataError: there is nothing there, or a folder holds neither pictures nor texts, or both.
+    """
+    if not path.exists():
+        raise DataError(f"there is no file or folder {path}; check its name")
+    if path.is_dir():
+        return _of_folder(path)
+    ending = path.suffix.lower()
+    if ending in _TEXTS:
+        return Kind.text
+    if ending in _ARRAYS:
+        return Kind.image
+    if is_table(path):
+        return Kind.table
+    known = "a table such as .csv, a text such as .txt, an array of pictures .npy, or a folder of pictures or texts"
+    raise DataError(f"cannot tell what {path} holds by its name; give {known}, or say it with --kind")
+
+
+def _of_folder(folder: Path) -> Kind:
+    endings = {file.suffix.lower() for file in folder.rglob("*") if file.is_file() and not file.name.startswith(".")}
+    # Texts beside pictures are what is said of them.
+    if endings & set(_PICTURES):
+        return Kind.image
+    if endings & set(_TEXTS):
+        return Kind.text
+    raise DataError(f"{folder} holds no pictures ({', '.join(_PICTURES)}) and no texts ({', '.join(_TEXTS)})")
