@@ -14,6 +14,14 @@ MDLM = ("Simple and Effective Masked Diffusion Language Models", 2024)
 EDM = ("Elucidating the Design Space of Diffusion-Based Generative Models", 2022)
 DLLM_SURVEY = ("Discrete Diffusion in Large Language and Multimodal Models: A Survey", 2025)
 FT_TRANSFORMER = ("Revisiting Deep Learning Models for Tabular Data", 2021)
+VDM_PLUS = ("Understanding Diffusion Objectives as the ELBO with Simple Data Augmentation", 2023)
+SD3 = ("Scaling Rectified Flow Transformers for High-Resolution Image Synthesis", 2024)
+MIN_SNR = ("Efficient Diffusion Training via Min-SNR Weighting Strategy", 2023)
+P2 = ("Perception Prioritized Training of Diffusion Models", 2022)
+SEDD = ("Discrete Diffusion Modeling by Estimating the Ratios of the Data Distribution", 2023)
+FLOW_MATCHING = ("Discrete Flow Matching", 2024)
+MT_DIFFUSION = ("Diffusion Models for Multi-Task Generative Modeling", 2024)
+NEODIFF = ("Unifying Continuous and Discrete Text Diffusion with Non-simultaneous Diffusion Processes", 2025)
 DIFFUSERS = ("Diffusers: State-of-the-art diffusion models", 2022)
 
 NETWORKS = (
@@ -58,6 +66,41 @@ NETWORKS = (
            "tests/models/test_image.py::test_samples_of_a_class_are_recognised_as_that_class"),
     Method(*MDLM, "estimator", "clarkia.TextModel",
            "tests/models/test_text.py::test_what_it_writes_are_sentences_like_those_it_read"),
+    Method(*VDM_PLUS, "objective", "clarkia.objectives.Denoising",
+           "tests/exact/test_gaussian_objective.py"
+           "::test_the_loss_of_a_normal_law_is_its_weighted_posterior_variance",
+           "benchmarks/results/objectives-lattice.md"),
+    Method(*SD3, "objective", "clarkia.objectives.LogitNormal",
+           "tests/exact/test_noise_axis.py::test_logit_normal_times_are_log_normal_ratios"),
+    Method(*MIN_SNR, "objective", "clarkia.objectives.weights.min_snr",
+           "tests/exact/test_noise_axis.py::test_every_row_is_the_loss_in_its_own_parametrisation"),
+    Method(*P2, "objective", "clarkia.objectives.weights.p2",
+           "tests/exact/test_noise_axis.py::test_the_two_free_rows_follow_their_parameters"),
+    Method(*RADD, "objective", "clarkia.objectives.MaskedELBO",
+           "tests/exact/test_masked_objectives.py"
+           "::test_with_the_exact_denoiser_every_estimator_is_minus_log_p_of_each_row",
+           "benchmarks/results/objectives-variance.md"),
+    Method(*SEDD, "objective", "clarkia.objectives.ScoreEntropy",
+           "tests/exact/test_uniform_objectives.py::test_the_score_entropy_is_minus_log_p_of_each_row",
+           "benchmarks/results/objectives-variance.md"),
+    Method(*FLOW_MATCHING, "objective", "clarkia.objectives.DiscreteFlowMatching",
+           "tests/exact/test_uniform_objectives.py"
+           "::test_the_flow_bound_of_a_fair_coin_is_above_its_entropy_by_a_known_gap"),
+    Method(*EDM2, "objective", "clarkia.objectives.LevelBalance",
+           "tests/exact/test_gaussian_objective.py::test_the_balance_learns_the_logarithm_of_the_loss"),
+    Method(*EDM2, "training", "clarkia.training.posthoc",
+           "tests/exact/test_weight_averages.py::test_other_lengths_come_out_as_if_they_had_been_tracked"),
+    Method(*MT_DIFFUSION, "process", "clarkia.processes.AggregatedGaussian",
+           "tests/exact/test_multitask.py::test_the_published_posterior"),
+    Method(*MT_DIFFUSION, "objective", "clarkia.objectives.MultiTaskELBO",
+           "tests/exact/test_multitask.py::test_the_losses_of_exact_heads_are_their_posterior_variances"),
+    Method(*NEODIFF, "process", "clarkia.processes.TokenEmbeddingGaussian",
+           "tests/exact/test_neodiff.py"
+           "::test_the_oracle_of_tokens_at_times_of_their_own_is_bayes_by_enumeration"),
+    Method(*NEODIFF, "schedule", "clarkia.schedules.PoissonElementTime",
+           "tests/exact/test_neodiff.py::test_the_reference_distribution"),
+    Method(*NEODIFF, "solver", "clarkia.samplers.ElementTime",
+           "tests/exact/test_neodiff.py::test_tokens_are_noised_to_the_times_of_the_policy"),
     Method(*DIFFUSERS, "denoiser", "clarkia.adapters.diffusers.PretrainedDenoiser",
            "tests/adapters/test_diffusers.py::test_the_same_method_gives_the_same_pictures"),
     Method(*DIFFUSERS, "solver", "clarkia.adapters.diffusers.SolverScheduler",
