@@ -88,7 +88,7 @@ def data_of(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         images, labels, cut = images[order], labels[order], 1200
     else:
         with gzip.open(IMAGES / "mnist10k-images.gz") as file:
-            images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28, 28)
+            images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28, 28).copy()
         with gzip.open(IMAGES / "mnist10k-labels.gz") as file:
             labels = np.frombuffer(file.read(), np.uint8, offset=8).astype(np.int64)
         cut = 9000

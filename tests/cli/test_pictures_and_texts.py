@@ -106,12 +106,12 @@ def test_texts_are_scored_inspected_and_reported_on(shelf_of_texts, tmp_path):
 def test_options_of_other_kinds_are_refused(album, shelf_of_texts, tmp_path):
     pictures, texts = album / "photos.clarkia", shelf_of_texts / "book.clarkia"
     out = tmp_path / "out.clarkia"
-    run("sample", pictures, "--prompt", "x", "-o", "a.png").refuses("--prompt is for models of texts")
+    run("sample", pictures, "--prompt", "x", "-o", "a.png").refuses("--prompt is for texts, and these are pictures")
     run("sample", pictures).refuses("add -o grid.png")
     run("sample", pictures, "-o", tmp_path / "a.csv").refuses(".png, a .npy, or a folder")
     run("sample", pictures, "-o", tmp_path / "a.png", "--given", "class=cow").refuses("no 'cow' among")
     run("sample", pictures, "-o", tmp_path / "a.png", "--caption", "a cow").refuses("'caption' cannot be asked for")
-    run("sample", texts, "--where", "age > 3").refuses("--where is for models of tables")
+    run("sample", texts, "--where", "age > 3").refuses("--where is for tables")
     run("sample", texts, "--given", "a=b").refuses("--prompt")
     run("impute", pictures, album / "photos.clarkia", "-o", tmp_path / "a.csv").refuses("models of tables")
     run("fit", album / "photos", "-o", out, "--length", 3).refuses("--length is for texts")

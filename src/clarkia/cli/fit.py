@@ -11,7 +11,7 @@ from .fit_image import fit_image
 from .fit_table import fit_table
 from .fit_text import fit_text
 from .fitting import check_model_output
-from .kinds import Kind, kind_of
+from .kinds import PLURALS, Kind, kind_of, refuse_others
 from .options import Overwrite, Role, Seed, pairs
 
 TABLES, PICTURES, TEXTS = "For tables", "For pictures", "For texts"
@@ -134,7 +134,11 @@ def fit(
         Kind.image: {"size": size, "captions": captions, "attributes": attributes, "strict": strict},
         Kind.text: {"tokens": None if tokens is Tokens.char else tokens, "length": length, "companion": companion},
     }
-    _refuse_others(kind, own, network)
+    refuse_others(kind, own)
+    if network is not None and network.value not in _NETWORKS[kind]:
+        choices = " or ".join(_NETWORKS[kind])
+        instead = f"use {choices}" if choices else "leave it out"
+        raise DataError(f"--network {network.value} is not for {PLURALS[kind]}; {instead}")
     common: dict[str, Any] = {
         "max_minutes": max_minutes,
         "max_steps": max_steps,
@@ -156,20 +160,3 @@ def fit(
             data, output, tokens=tokens.value, length=length, documents=documents, companion=companion, samples=samples,
             **common,
         )  # fmt: skip
-
-
-def _refuse_others(kind: Kind, own: dict[Kind, dict[str, Any]], network: Network | None) -> None:
-    """Refuse options that another kind of data has."""
-    for other, options in own.items():
-        for name, value in options.items():
-            if other is not kind and value:
-                words = {Kind.table: "tables", Kind.image: "pictures", Kind.text: "texts"}
-                raise DataError(
-                    f"--{name.replace('_', '-')} is for {words[other]}, and the data are {words[kind]}; leave it out"
-                )
-    if network is not None and network.value not in _NETWORKS[kind]:
-        choices = " or ".join(_NETWORKS[kind])
-        raise DataError(
-            f"--network {network.value} is not for this kind of data; "
-            + (f"use {choices}" if choices else "leave it out")
-        )

@@ -1,7 +1,9 @@
 """Which kind of data a path holds, and so which kind of model is made of it."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from ..errors import DataError
 from .outputs import is_table
@@ -17,6 +19,26 @@ class Kind(StrEnum):
     table = "table"
     image = "image"
     text = "text"
+
+
+PLURALS = {Kind.table: "tables", Kind.image: "pictures", Kind.text: "texts"}
+
+
+def refuse_others(kind: Kind, own: Mapping[Kind, Mapping[str, Any]]) -> None:
+    """Refuse options that another kind of data has.
+
+    Args:
+        kind: what the data are, or what the model is of.
+        own: the options that each kind alone has, with their values; those that are not given are false.
+
+    Raises:
+        DataError: one of another kind is given.
+    """
+    for other, options in own.items():
+        for name, value in options.items():
+            if other is not kind and value:
+                option = f"--{name.replace('_', '-')}"
+                raise DataError(f"{option} is for {PLURALS[other]}, and these are {PLURALS[kind]}; leave it out")
 
 
 def kind_of(path: Path) -> Kind:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import DataError
-from .kinds import Kind
+from .kinds import Kind, refuse_others
 from .model import kind_of_model, open_model
 from .options import ModelFile, NumSteps, Overwrite, Seed
 from .sample_image import sample_pictures
@@ -97,7 +97,9 @@ def sample(
         Kind.image: {"caption": caption, "guidance": guidance},
         Kind.text: {"prompt": prompt, "suffix": suffix, "infill": infill, "correction": correction},
     }
-    _refuse_others(kind, own, given)
+    refuse_others(kind, own | {Kind.text: own[Kind.text] | {"correction": correction > 1}})
+    if kind is Kind.text and given:
+        raise DataError("--given is for tables and pictures; say how a text begins with --prompt")
     common: dict[str, Any] = {"number": number, "num_steps": num_steps, "seed": seed, "overwrite": overwrite}
     if kind is Kind.table:
         sample_rows(fitted, output, given=given, **own[kind], **common)
@@ -105,16 +107,3 @@ def sample(
         sample_pictures(fitted, output, given=given, **own[kind], **common)
     else:
         sample_texts(fitted, output, **own[kind], **common)
-
-
-def _refuse_others(kind: Kind, own: dict[Kind, dict[str, Any]], given: list[str] | None) -> None:
-    """Refuse options that another kind of model has."""
-    words = {Kind.table: "tables", Kind.image: "pictures", Kind.text: "texts"}
-    for other, options in own.items():
-        for name, value in options.items():
-            if other is not kind and value and value != 1:
-                raise DataError(
-                    f"--{name} is for models of {words[other]}, and this is one of {words[kind]}; leave it out"
-                )
-    if kind is Kind.text and given:
-        raise DataError("--given is for models of tables and pictures; say how a text begins with --prompt")
