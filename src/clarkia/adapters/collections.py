@@ -16,6 +16,7 @@ from clarkia.codecs.image.pictures import read_picture
 from clarkia.codecs.text.files import SUFFIXES as _TEXTS
 from clarkia.codecs.text.files import read_text
 from clarkia.errors import DataError
+from clarkia.shards import is_table_folder
 
 Kind: TypeAlias = Literal["array", "images", "texts"]
 
@@ -43,7 +44,7 @@ class Collection:
 def is_collection(path: str | os.PathLike[str]) -> bool:
     """Whether a path is read by `read_collection` rather than as a table."""
     path = Path(path)
-    return path.is_dir() or path.suffix.lower() in (*_ARRAYS, *_TEXTS)
+    return (path.is_dir() and not is_table_folder(path)) or path.suffix.lower() in (*_ARRAYS, *_TEXTS)
 
 
 def read_collection(path: str | os.PathLike[str], *, size: int = 16, progress: bool = False) -> Collection:

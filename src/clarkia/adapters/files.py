@@ -10,6 +10,7 @@ from pyarrow import feather, parquet
 
 from clarkia.adapters.delimited import read_csv
 from clarkia.errors import DataError
+from clarkia.shards import is_table_folder, parts_of
 
 _TEXT = (".csv", ".tsv", ".txt")
 _PACKED = (".gz", ".bz2", ".zst")
@@ -22,15 +23,40 @@ def read_table(path: str | os.PathLike[str]) -> pa.Table:
 
     Args:
         path: a CSV file (.csv, .tsv, .txt; packed with .gz, .bz2 or .zst), a Parquet file (.parquet, .pq) or an Arrow
-            file (.arrow, .feather, .ipc).
+            file (.arrow, .feather, .ipc); or a folder of Parquet files alone, which follow each other in the order of
+            their names.
 
     Returns:
         The table, with at least one row. In CSV, empty cells and NA, NaN, null and the like are missing.
 
     Raises:
-        DataError: the file is absent, unreadable, of no known kind, damaged or empty; the message says which and where.
+        DataError: the file is absent, unreadable, of no known kind, damaged or empty, or a part is missing or has other
+            columns; the message says which and where.
     """
     path = Path(path)
+    table = _joined(parts_of(path)) if is_table_folder(path) else _read(path)
+    if table.num_columns == 0:
+        raise DataError(f"{path}: the file has no columns.")
+    for name in table.column_names:
+        if table.column_names.count(name) > 1:
+            raise DataError(f"{path}: column {name!r} appears more than once; rename one of them.")
+    if table.num_rows == 0:
+        raise DataError(f"{path}: the file has a header but no rows.")
+    return table
+
+
+def _joined(paths: list[Path]) -> pa.Table:
+    """The parts of a table one after the other, with one list of values for each column that has a few."""
+    tables = [_read(path) for path in paths]
+    for path, table in zip(paths, tables, strict=True):
+        if not table.schema.equals(tables[0].schema):
+            other = paths[0].name
+            raise DataError(f"{path}: the columns or their types are not those of {other}; they are not one table.")
+    return pa.concat_tables(tables).unify_dictionaries()
+
+
+def _read(path: Path) -> pa.Table:
+    """Read one file, with whatever is in it."""
     kind = _kind(path)
     try:
         if kind == "csv":
@@ -46,13 +72,6 @@ def read_table(path: str | os.PathLike[str]) -> pa.Table:
         raise DataError(f"{path}: you have no permission to read this file.") from None
     except (pa.ArrowException, OSError, EOFError, ValueError) as error:
         raise DataError(f"{path}: the file is damaged or no {kind} file ({_first_line(error)}).") from None
-    if table.num_columns == 0:
-        raise DataError(f"{path}: the file has no columns.")
-    for name in table.column_names:
-        if table.column_names.count(name) > 1:
-            raise DataError(f"{path}: column {name!r} appears more than once; rename one of them.")
-    if table.num_rows == 0:
-        raise DataError(f"{path}: the file has a header but no rows.")
     return table
 
 
@@ -61,7 +80,7 @@ def _kind(path: Path) -> str:
     if not path.exists():
         raise DataError(f"{path}: there is no such file.")
     if path.is_dir():
-        raise DataError(f"{path} is a folder; name a file.")
+        raise DataError(f"{path} is a folder; name a file, or a folder that holds Parquet files and nothing else.")
     suffix = path.suffix.lower()
     if suffix in _PACKED:
         suffix = Path(path.stem).suffix.lower()

@@ -125,7 +125,7 @@ def fit(
     """Learn a model from a table, pictures or texts.
 
     The training is saved every minute beside the model, in MODEL.checkpoint. If it is stopped, the same command with
-    --resume continues it.
+    --resume continues it. Started by torchrun or accelerate launch, all processes train together.
     """
     check_model_output(output, resume=resume, overwrite=overwrite)
     kind = kind or kind_of(data)

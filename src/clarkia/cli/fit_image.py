@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import about
 from .fitting import say_trained, train
-from .terminal import counted, fail, listed, say, shell, waiting
+from .terminal import counted, fail, is_main, listed, say, shell, waiting
 
 if TYPE_CHECKING:
     from ..models.image import ImageModel
@@ -43,7 +43,8 @@ def fit_image(
         seed=seed,
     )
     train(model, pictures, output, resume=resume, overwrite=overwrite, samples=samples)
-    _report(model, output)
+    if is_main():
+        _report(model, output)
 
 
 def _show(data: Path, pictures: Any) -> None:

@@ -8,7 +8,7 @@ from .errors import about
 from .fitting import say_trained, train
 from .model import read_rows
 from .outputs import check_table_output, ending, write_table
-from .terminal import counted, say, shell
+from .terminal import counted, is_main, say, shell
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,7 +32,7 @@ def fit_table(
 ) -> None:
     """Learn a model from a table; see `fit`."""
     parts = _parts(data, output) if holdout_share else ()
-    for part in parts:
+    for part in parts if is_main() else ():  # another process may look once the main one has written them
         check_table_output(part, overwrite=overwrite or resume)
     table = read_rows(data)
     say(f"{data.name}: {counted(table.num_rows, 'row')}, {counted(table.num_columns, 'column')}")
@@ -56,7 +56,8 @@ def fit_table(
         seed=seed,
     )
     train(model, table, output, resume=resume, overwrite=overwrite)
-    _report(model, output, data, parts)
+    if is_main():
+        _report(model, output, data, parts)
 
 
 def _parts(data: Path, output: Path) -> tuple[Path, Path]:
@@ -72,8 +73,9 @@ def _set_aside(table: "pa.Table", share: float, parts: tuple[Path, ...], seed: i
     order = np.random.default_rng(seed).permutation(table.num_rows)
     held_out = round(share * table.num_rows)
     train, holdout = (table.take(np.sort(rows)) for rows in (order[held_out:], order[:held_out]))
-    for path, part in zip(parts, (train, holdout), strict=True):
-        write_table(path, part, overwrite=overwrite)
+    if is_main():
+        for path, part in zip(parts, (train, holdout), strict=True):
+            write_table(path, part, overwrite=overwrite)
     say(f"training on {parts[0]} ({counted(train.num_rows, 'row')}), setting {parts[1]} aside ({held_out:,})")
     return train
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from .errors import about
 from .fitting import say_trained, train
-from .terminal import counted, say, shell
+from .terminal import counted, is_main, say, shell
 
 if TYPE_CHECKING:
     from ..models.text import TextModel
@@ -40,7 +40,8 @@ def fit_text(
     )
     with about(data):
         train(model, data, output, resume=resume, overwrite=overwrite, samples=samples)
-    _report(model, output)
+    if is_main():
+        _report(model, output)
 
 
 def _report(model: "TextModel", output: Path) -> None:

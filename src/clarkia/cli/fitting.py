@@ -6,8 +6,8 @@ from typing import Any
 from ..errors import DataError
 from .model import SUFFIX
 from .outputs import check_output, is_table
-from .signals import Interrupted
-from .terminal import counted, duration, say, size_of
+from .signals import Interrupted, Lost
+from .terminal import counted, duration, is_main, say, size_of
 
 
 def checkpoint_of(output: Path) -> Path:
@@ -17,6 +17,8 @@ def checkpoint_of(output: Path) -> Path:
 
 def check_model_output(output: Path, *, resume: bool, overwrite: bool) -> None:
     """Refuse outputs that cannot be, before any work.
+
+    All processes that train together look, at whatever time: the main one writes none of these before all have met.
 
     Raises:
         DataError: the name is a table's, the model exists already, or an unfinished fit is there.
@@ -34,6 +36,8 @@ def check_model_output(output: Path, *, resume: bool, overwrite: bool) -> None:
 def train(model: Any, data: Any, output: Path, *, resume: bool, overwrite: bool, **options: Any) -> None:
     """Fit and save a model; what is left of a fit that is stopped is its checkpoint.
 
+    Of several processes that train together, which torchrun or `accelerate launch` started, the main one saves it.
+
     Args:
         model: an estimator.
         data: what its `fit` takes.
@@ -41,13 +45,23 @@ def train(model: Any, data: Any, output: Path, *, resume: bool, overwrite: bool,
         resume: continue from the checkpoint.
         overwrite: whether an existing model may be replaced.
         options: further arguments of its `fit`.
+
+    Raises:
+        Interrupted: the user stopped it.
+        Lost: another process is gone.
     """
+    from ..training.processes import LostProcess
+
     checkpoint = checkpoint_of(output)
     try:
         model.fit(data, checkpoint=checkpoint, resume=resume, progress=True, **options)
+        if not is_main():
+            return
         model.save(output, overwrite=overwrite)
     except KeyboardInterrupt as interrupt:
         raise Interrupted(_kept(checkpoint)) from interrupt
+    except LostProcess as lost:
+        raise Lost(f"another process of this fit has stopped or did not answer in time; {_kept(checkpoint)}") from lost
     for left in (checkpoint, checkpoint.with_name(f"{checkpoint.name}.companion")):
         left.unlink(missing_ok=True)
 
@@ -64,4 +78,4 @@ def say_trained(run: Any, unit: str, output: Path) -> None:
 def _kept(checkpoint: Path) -> str:
     if checkpoint.exists():
         return f"the training so far is kept in {checkpoint}; the same command with --resume continues it"
-    return "the training had not begun and nothing was written"
+    return "nothing of the training was saved yet"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..shards import is_table_folder
 from .outputs import is_table
 
 _TEXTS = (".txt", ".text", ".md")
@@ -49,6 +50,8 @@ def kind_of(path: Path) -> Kind:
     """
     if not path.exists():
         raise DataError(f"there is no file or folder {path}; check its name")
+    if is_table_folder(path):
+        return Kind.table
     if path.is_dir():
         return _of_folder(path)
     ending = path.suffix.lower()
@@ -58,7 +61,10 @@ def kind_of(path: Path) -> Kind:
         return Kind.image
     if is_table(path):
         return Kind.table
-    known = "a table such as .csv, a text such as .txt, an array of pictures .npy, or a folder of pictures or texts"
+    known = (
+        "a table such as .csv, a text such as .txt, an array of pictures .npy, or a folder of pictures, texts or "
+        "Parquet files"
+    )
     raise DataError(f"cannot tell what {path} holds by its name; give {known}, or say it with --kind")
 
 

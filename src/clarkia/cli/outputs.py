@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..atomic import check_writable, replacing
 from ..errors import DataError
+from ..shards import is_table_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,26 +44,33 @@ def check_table_output(path: Path, *, overwrite: bool) -> None:
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file's name says that it holds a table."""
+    """Whether a file's name says that it holds a table, or a folder is one in parts."""
+    if is_table_folder(path):
+        return True
     name = path.with_suffix("").name if path.suffix.lower() in _PACKED else path.name
     return name.lower().endswith(_READ)
 
 
 def ending(path: Path) -> str:
     """The ending of a table's name, ".csv" where tables with its own are not written."""
+    if path.is_dir():
+        return ".parquet"
     return next((known for known in WRITTEN if path.name.lower().endswith(known)), ".csv")
 
 
 @contextmanager
-def table_writer(path: Path, schema: "pa.Schema", *, overwrite: bool) -> "Iterator[Callable[[pa.Table], None]]":
+def table_writer(
+    path: Path, schema: "pa.Schema", *, overwrite: bool, rows_per_write: int = _ROWS_PER_WRITE
+) -> "Iterator[Callable[[pa.Table], None]]":
     """Lend a function that appends rows to a table file, which appears only when the block has succeeded.
 
-    Memory holds `_ROWS_PER_WRITE` rows and what the function is given.
+    Memory holds `rows_per_write` rows and what the function is given.
 
     Args:
         path: the file; its ending is the format.
         schema: of all the rows.
         overwrite: whether an existing file may be replaced.
+        rows_per_write: rows of a group in a Parquet file.
 
     Raises:
         DataError: the file cannot be written.
@@ -74,7 +82,7 @@ def table_writer(path: Path, schema: "pa.Schema", *, overwrite: bool) -> "Iterat
 
         def append(table: pa.Table) -> None:
             waiting.append(table)
-            if sum(part.num_rows for part in waiting) >= _ROWS_PER_WRITE:
+            if sum(part.num_rows for part in waiting) >= rows_per_write:
                 write(pa.concat_tables(waiting))
                 waiting.clear()
 

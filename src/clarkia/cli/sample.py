@@ -6,12 +6,15 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import DataError
+from ..shards import Shard
 from .kinds import Kind, refuse_others
 from .model import kind_of_model, open_model
 from .options import ModelFile, NumSteps, Overwrite, Seed
+from .parts import chosen_shard, part_in, remove_others
 from .sample_image import sample_pictures
 from .sample_table import sample_rows
 from .sample_text import sample_texts
+from .terminal import say
 
 TABLES, PICTURES, TEXTS = "For tables", "For pictures", "For texts"
 
@@ -24,7 +27,8 @@ def sample(
             "--output",
             "-o",
             metavar="OUT",
-            help="A table; a .png with all pictures, a folder or .npy; a .txt. Rows and texts are shown without it.",
+            help="A table; a .png with all pictures, a folder or .npy; a .txt; .parquet for all. Rows and texts are "
+            "shown without it.",
         ),
     ] = None,
     number: Annotated[
@@ -48,6 +52,10 @@ def sample(
     num_steps: NumSteps = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="K/N", help="Draw only the K-th of N parts, into a folder OUT of Parquet files."),
+    ] = None,
     where: Annotated[
         str | None,
         typer.Option(
@@ -89,7 +97,14 @@ def sample(
 
     They are like those it learned from, or only such as meet conditions. The first 100 of a million are the same as
     100 drawn alone. A file appears under its name once it is whole.
+
+    Started by torchrun or accelerate launch, each process draws a part of them into the folder OUT. What is drawn does
+    not depend on the number of parts.
     """
+    chosen = chosen_shard(shard, output)
+    folder = output
+    if chosen is not None:
+        output = part_in(folder, chosen, overwrite=overwrite)
     fitted = open_model(model)
     kind = kind_of_model(fitted)
     own: dict[Kind, dict[str, Any]] = {
@@ -101,9 +116,14 @@ def sample(
     if kind is Kind.text and given:
         raise DataError("--given is for tables and pictures; say how a text begins with --prompt")
     common: dict[str, Any] = {"number": number, "num_steps": num_steps, "seed": seed, "overwrite": overwrite}
+    common["shard"] = chosen or Shard()
     if kind is Kind.table:
         sample_rows(fitted, output, given=given, **own[kind], **common)
     elif kind is Kind.image:
         sample_pictures(fitted, output, given=given, **own[kind], **common)
     else:
         sample_texts(fitted, output, **own[kind], **common)
+    if chosen is not None and folder is not None:
+        remove_others(folder, chosen)
+        if shard is None and chosen.count > 1:
+            say(f"the other processes of {chosen.count} write theirs to {folder}")

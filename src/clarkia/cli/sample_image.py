@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..atomic import replacing
 from ..errors import DataError
+from ..shards import Shard
 from .model import counting
 from .options import pairs
-from .outputs import check_output
+from .outputs import check_output, table_writer
+from .picture_rows import PICTURES_PER_WRITE, picture_name, picture_rows, picture_schema
 from .signals import keeping
 from .terminal import counted, say, size_of
 
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..models.image import ImageModel
-
-_DIGITS = 6  # of the numbers in the names of pictures
 
 
 def sample_pictures(
@@ -30,27 +30,37 @@ def sample_pictures(
     num_steps: int | None,
     seed: int,
     overwrite: bool,
+    shard: Shard,
 ) -> None:
     """Draw pictures from a model; see `sample`."""
     if output is None:
-        raise DataError("add -o grid.png for one picture of all, -o folder/ for a file each, or -o pictures.npy")
+        raise DataError(
+            "add -o grid.png for one picture of all, -o folder/ for a file each, or -o pictures.npy or .parquet"
+        )
     ending = output.suffix.lower()
-    if ending not in ("", ".png", ".npy"):
-        raise DataError(f"cannot write pictures to {output}: give a .png, a .npy, or a folder without an ending")
+    if ending not in ("", ".png", ".npy", ".parquet"):
+        raise DataError(f"cannot write pictures to {output}: give a .png, a .npy, or a folder; or a .parquet")
     _check(output, ending, overwrite=overwrite)
     asked: dict[str, Any] = dict(pairs("--given", "NAME=VALUE", given))
     asked |= {} if caption is None else {"caption": caption}
-    count = number or 16
+    if ending == ".parquet":
+        picture_schema(asked)  # refuses what has no place in it
+    share = shard.share(number or 16)
+    count = share.stop - share.start
 
     import numpy as np
 
     from ..models.image_parts import STEPS
 
     evaluations = (num_steps or STEPS) * (2 if guidance and asked else 1)
-    batches = fitted.sample_batches(count, given=asked, seed=seed, num_steps=num_steps, guidance_scale=guidance)
+    batches = fitted.sample_batches(
+        count, given=asked, seed=seed, num_steps=num_steps, guidance_scale=guidance, start=share.start
+    )
     with keeping(f"{output} was not written"), counting(fitted, "sampling", count, evaluations, "picture"):
         if ending == "":
             _write_folder(output, batches)
+        elif ending == ".parquet":
+            _write_rows(output, batches, share.start, asked, overwrite=overwrite)
         else:
             _write_file(output, ending, np.concatenate(list(batches)), overwrite=overwrite)
     say(f"{counted(count, 'picture')} in {output}" + ("" if output.is_dir() else f" ({size_of(output)})"))
@@ -72,9 +82,17 @@ def _write_folder(folder: Path, batches: Any) -> None:
     number = 0
     for batch in batches:
         for points in batch:
-            with replacing(folder / f"{number:0{_DIGITS}d}.png", overwrite=True) as temporary:
+            with replacing(folder / picture_name(number), overwrite=True) as temporary:
                 Image.fromarray(points).save(temporary, format="PNG")
             number += 1
+
+
+def _write_rows(output: Path, batches: Any, first: int, asked: dict[str, str], *, overwrite: bool) -> None:
+    schema = picture_schema(asked)
+    with table_writer(output, schema, overwrite=overwrite, rows_per_write=PICTURES_PER_WRITE) as write:
+        for batch in batches:
+            write(picture_rows(batch, first, asked))
+            first += len(batch)
 
 
 def _write_file(output: Path, ending: str, pictures: "np.ndarray", *, overwrite: bool) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError
+from ..shards import Shard
 from .model import counting, sampler_steps
 from .options import pairs
 from .outputs import check_table_output, table_writer
@@ -28,6 +29,7 @@ def sample_rows(
     num_steps: int | None,
     seed: int,
     overwrite: bool,
+    shard: Shard,
 ) -> None:
     """Draw rows from a model; see `sample`."""
     if output is not None:
@@ -35,9 +37,10 @@ def sample_rows(
     if where is not None and not where.strip():
         raise DataError("--where is empty; write conditions such as age >= 65, or leave it out")
     values = {name: value or None for name, value in pairs("--given", "COLUMN=VALUE", given).items()}
-    count = number or (fitted.n_rows_ if output else _SHOWN)
+    share = shard.share(number or (fitted.n_rows_ if output else _SHOWN))
+    count = share.stop - share.start
     batches = fitted.sample_batches(
-        count, given=values or None, where=where, complete=complete, seed=seed, num_steps=num_steps
+        count, given=values or None, where=where, complete=complete, seed=seed, num_steps=num_steps, start=share.start
     )
     steps = sampler_steps(fitted, num_steps)
     if output is None:

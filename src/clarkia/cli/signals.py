@@ -12,6 +12,10 @@ class Interrupted(Exception):  # noqa: N818  # not an error, as KeyboardInterrup
     """The user stopped a verb; the message says what was kept."""
 
 
+class Lost(Exception):  # noqa: N818  # the name says what happened
+    """A process that worked together with this one is gone; the message says what was kept."""
+
+
 @dataclass
 class Stop:
     """What stopped the program.

@@ -1,4 +1,4 @@
-"""What a person sees: sentences, tables and progress bars."""
+"""What a person sees: sentences, tables and progress bars; of several processes that work together, the first's."""
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,13 +11,26 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
+from ..shards import Shard
+
 _FILE_WIDTH = 120  # of what is not written to a terminal
 
 
-def console(*, stderr: bool = False) -> Console:
-    """The terminal, or whatever stands in for it now."""
-    found = Console(stderr=stderr, highlight=False)
-    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=_FILE_WIDTH)
+def is_main() -> bool:
+    """Whether this process speaks and writes for all that a launcher started together."""
+    return Shard.here().index == 0
+
+
+def console(*, stderr: bool = False, quiet: bool | None = None) -> Console:
+    """The terminal, or whatever stands in for it now.
+
+    Args:
+        stderr: standard error instead of standard output.
+        quiet: print nothing; by default in all processes but the main one.
+    """
+    quiet = not is_main() if quiet is None else quiet
+    found = Console(stderr=stderr, highlight=False, quiet=quiet)
+    return found if found.is_terminal else Console(stderr=stderr, highlight=False, quiet=quiet, width=_FILE_WIDTH)
 
 
 def say(text: str = "", style: str = "") -> None:
@@ -26,14 +39,15 @@ def say(text: str = "", style: str = "") -> None:
 
 
 def fail(sentence: str, word: str = "Error") -> None:
-    """Print one sentence on standard error.
+    """Print one sentence on standard error; errors of every process, other sentences of the main one only.
 
     Args:
         sentence: what is wrong and what to do.
         word: what kind of sentence it is.
     """
     line = " ".join(sentence.split()).rstrip(".")
-    console(stderr=True).print(Text.assemble((f"{word}: ", "bold red"), printable(f"{line}.")), soft_wrap=True)
+    screen = console(stderr=True, quiet=False if word == "Error" else None)
+    screen.print(Text.assemble((f"{word}: ", "bold red"), printable(f"{line}.")), soft_wrap=True)
 
 
 def printable(value: object) -> str:
@@ -69,8 +83,8 @@ def duration(seconds: float) -> str:
 
 
 def size_of(path: Path) -> str:
-    """The size of a file: "912 bytes", "7.2 MB"."""
-    size = float(path.stat().st_size)
+    """The size of a file, or of all in a folder: "912 bytes", "7.2 MB"."""
+    size = float(sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path])))
     for unit in ("bytes", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
@@ -132,4 +146,4 @@ class Counter:
 
 def _bar(*columns) -> Progress:
     screen = console(stderr=True)
-    return Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
+    return Progress(*columns, console=screen, transient=True, disable=screen.quiet or not screen.is_terminal)

@@ -223,10 +223,9 @@ class ImageModel(BaseEstimator):
     ) -> Iterator[NDArray[np.uint8]]:
         """The pictures of `sample` in batches, made as they are asked for; `start` is the number of the first."""
         check_is_fitted(self)
-        if n < 0 or images_per_batch < 1:
-            raise DataError(
-                f"n: expected zero or a positive number of pictures, found {n}, {images_per_batch} a batch."
-            )
+        if n < 0 or start < 0 or images_per_batch < 1:
+            found = f"{n} from {start} on, {images_per_batch} a batch"
+            raise DataError(f"n: expected zero or a positive number of pictures, found {found}.")
         self.descriptions_.given(given or {}, n)  # refuses what cannot be asked, before the first batch is drawn
         sampler = self._sampler(num_steps, guidance_scale, solver)
 

@@ -225,9 +225,12 @@ def _one_round(
             log_probs = denoiser(x, _times(mask))[block][:, position, : len(clue.log_share)].double()
             log_probs = log_probs + clue.log_share
             total = log_probs.logsumexp(-1)
-            if float(total.max()) < torch.tensor(LEAST_PROBABILITY).log():
+            if index == 0 and float(total.max()) < torch.tensor(LEAST_PROBABILITY).log():
                 raise DataError(f"Hardly any row meets the condition on {clue.name!r}, given the others: loosen it.")
-            level = choose(log_probs - total[:, None], uniforms[:, 2 * index])
+            # A candidate whose earlier columns rule the condition out has odds of zero, whatever the other rows.
+            possible = torch.isfinite(total)[:, None]
+            log_probs = torch.where(possible, log_probs - total[:, None], clue.log_share)
+            level = choose(log_probs, uniforms[:, 2 * index])
             log_odds += total if index else 0.0
         _hold(x, mask, clue, level, uniforms[:, 2 * index + 1])
     return x, mask, log_odds

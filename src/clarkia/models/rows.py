@@ -17,6 +17,9 @@ from clarkia.random import RowBlocks, rand
 
 State = dict[str, Tensor]
 
+_STREAMS = 4
+"""Sources of noise that an attempt may use, each of its own seed."""
+
 
 @dataclass(frozen=True)
 class RowSampler:
@@ -45,13 +48,17 @@ class RowSampler:
         clues = queries.clues(self.codec, conditions)
 
         def attempt(number: int) -> pa.Table:
-            source = RowBlocks(seed + (number << 32), start, rows)
-            known = queries.known_cells(clues, self.denoiser, self.process, self.codec.space, rows, source)
-            state = self.fill(known, source)
+            # What takes as many draws as the hardest of its rows needs has noise of its own: the draws that come after
+            # would otherwise depend on which rows are drawn together.
+            cells, asked, holes, rare = (
+                RowBlocks(seed + (number * _STREAMS + stream << 32), start, rows) for stream in range(_STREAMS)
+            )
+            known = queries.known_cells(clues, self.denoiser, self.process, self.codec.space, rows, asked)
+            state = self.fill(known, cells)
             if complete:
                 present = missing.present_cells(self.codec, state)
-                state = self.fill((state, present), source, present_only=True)
-            return queries.stated(self.decode(state, source, start), conditions)
+                state = self.fill((state, present), holes, present_only=True)
+            return queries.stated(self.decode(state, rare if clues else cells, start), conditions)
 
         return queries.until_satisfied(attempt, lambda table: self.codec.satisfies(table, conditions))
 

@@ -214,18 +214,27 @@ class TableModel(BaseEstimator):
         guidance_scale: float = 0.0,
         solver: samplers.Mixed | None = None,
         rows_per_batch: int = ROWS_PER_EVALUATION,
+        start: int = 0,
     ) -> Iterator[pa.Table]:
-        """The rows of `sample` as Arrow tables of at most `rows_per_batch` rows, made as they are asked for."""
+        """The rows of `sample` as Arrow tables of at most `rows_per_batch` rows, made as they are asked for.
+
+        `start` is the number of the first row: processes that draw parts of one sample begin at different ones.
+        """
         check_is_fitted(self)
-        if n < 0:
-            raise DataError(f"n: expected zero or a positive number of rows, found {n}.")
+        if n < 0 or start < 0 or rows_per_batch < 1:
+            raise DataError(
+                "n, start and rows_per_batch: expected zero or a positive number of rows, from a row on, and at least "
+                f"one a batch, found {n}, {start} and {rows_per_batch}."
+            )
         conditions = queries.conditions(given, where)
         if queries.clues(self.codec_, conditions):  # refuses what cannot be asked, before the first batch is drawn
             self._warn_of_untrained_queries()
         sampler = RowSampler(self.codec_, self.process_, self.denoiser_, num_steps, guidance_scale, solver)
         return (
-            sampler.table(conditions, complete=complete, seed=seed, start=start, rows=min(rows_per_batch, n - start))
-            for start in range(0, n, rows_per_batch)
+            sampler.table(
+                conditions, complete=complete, seed=seed, start=start + first, rows=min(rows_per_batch, n - first)
+            )
+            for first in range(0, n, rows_per_batch)
         )
 
     # ------------------------------------------------------------------------------------ impute and score

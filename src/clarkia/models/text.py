@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -188,19 +188,42 @@ class TextModel(BaseEstimator):
         Raises:
             DataError: a prompt that cannot be, a correction without a companion, or a number out of its range.
         """
+        batches = self.sample_batches(
+            n, prefix=prefix, suffix=suffix, infill=infill, at=at, seed=seed, num_steps=num_steps,
+            correction=correction, solver=solver, texts_per_batch=texts_per_batch,
+        )  # fmt: skip
+        return [text for batch in batches for text in batch]
+
+    def sample_batches(
+        self,
+        n: int,
+        *,
+        prefix: str | None = None,
+        suffix: str | None = None,
+        infill: str | None = None,
+        at: Mapping[int, str] | None = None,
+        seed: int = 0,
+        num_steps: int | None = None,
+        correction: int = 1,
+        solver: samplers.Solver | None = None,
+        texts_per_batch: int = 64,
+        start: int = 0,
+    ) -> Iterator[list[str]]:
+        """The texts of `sample` in batches, written as they are asked for; `start` is the number of the first."""
         check_is_fitted(self)
-        if n < 0 or texts_per_batch < 1 or correction < 1 or (num_steps is not None and num_steps < 1):
+        if min(n, start) < 0 or min(texts_per_batch, correction, 1 if num_steps is None else num_steps) < 1:
             raise DataError(
-                "n, num_steps, correction and texts_per_batch: expected positive numbers, "
-                f"found {n}, {num_steps}, {correction} and {texts_per_batch}."
+                "n, start, num_steps, correction and texts_per_batch: expected positive numbers, "
+                f"found {n}, {start}, {num_steps}, {correction} and {texts_per_batch}."
             )
         values, known = self.codec_.conditions(prefix=prefix, suffix=suffix, infill=infill, at=at)
-        solver = solver or text_parts.solver(self._joint(correction))
-        texts: list[str] = []
-        for start in range(0, n, texts_per_batch):
-            source = RowBlocks(seed, start, min(texts_per_batch, n - start), NOISE_BLOCK)
-            texts += self.codec_.decode(self._draw(source, values, known, num_steps, solver))
-        return texts
+        chosen = solver or text_parts.solver(self._joint(correction))
+
+        def batch(first: int) -> list[str]:
+            source = RowBlocks(seed, start + first, min(texts_per_batch, n - first), NOISE_BLOCK)
+            return self.codec_.decode(self._draw(source, values, known, num_steps, chosen))
+
+        return (batch(first) for first in range(0, n, texts_per_batch))
 
     def score_samples(self, X: Sequence[str], *, seed: int = 0, num_draws: int = 16) -> NDArray[np.float64]:
         """A lower bound on the log-probability of each text, in nats; the lowest are the most unusual.

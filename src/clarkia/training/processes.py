@@ -15,8 +15,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..errors import DataError
+from ..shards import share
 
 _LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "timed out", "timeout")
+
+
+class LostProcess(RuntimeError):  # noqa: N818  # the name says what happened
+    """Another process has ended or did not answer in time; the run can be resumed from its last checkpoint."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +45,7 @@ class Processes:
 
     def share(self, rows: int) -> slice:
         """The rows of a batch that this process takes: neighbours, as many as any other takes or one fewer or more."""
-        return slice(self.rank * rows // self.size, (self.rank + 1) * rows // self.size)
+        return share(rows, self.rank, self.size)
 
     def largest(self, *values: float) -> list[float]:
         """The largest of each number over all processes."""
@@ -104,14 +109,14 @@ def in_touch(processes: Processes) -> Iterator[None]:
     """Within the block the failure to reach another process is one clear sentence.
 
     Raises:
-        RuntimeError: another process has ended or did not answer in time.
+        LostProcess: another process has ended or did not answer in time.
     """
     try:
         yield
     except RuntimeError as error:
         if processes.size == 1 or not _is_loss(error):
             raise
-        raise RuntimeError(
+        raise LostProcess(
             f"process {processes.rank} of {processes.size} lost touch with another training process, which stopped or "
             "did not answer in time; see its message, then start all of them again with resume=True"
         ) from error
