@@ -83,6 +83,13 @@ class Preconditioned(nn.Module):
         schedules = [getattr(part, "schedule", None) for part in parts]
         self.schedules = nn.ModuleList([schedule for schedule in schedules if isinstance(schedule, nn.Module)])
 
+    @property
+    def time_independent(self) -> bool:
+        """Whether the prediction at a state does not depend on the time, so that it may be cached."""
+        parts = self.process.blocks.values() if isinstance(self.process, Mixed) else (self.process,)
+        masked = all(isinstance(part, Masked) for part in parts)
+        return masked and bool(getattr(self.network, "time_independent", False))
+
     def forward(self, x_t: State, t: Time, condition: Any = None) -> Any:
         """The prediction at a noisy state; see the class for the shapes."""
         if not isinstance(self.process, Mixed):

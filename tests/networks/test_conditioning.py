@@ -58,6 +58,14 @@ def test_pooling_is_the_mean_of_real_tokens(embedding):
     torch.testing.assert_close(ConditionEmbedding(8)(None, 3).pooled(), torch.zeros(3, 8))
 
 
+def test_the_sum_of_real_tokens_is_of_the_size_of_one(embedding):
+    found = embedding(conditions(), 3)
+    torch.testing.assert_close(found.summed()[1], found.tokens[1, :2].sum(0) / 2**0.5)
+    assert ConditionEmbedding(8)(None, 3).summed().abs().max() == 0
+    wide = ConditionEmbedding(4096, token_classes=100, std=1.0)({"tokens": torch.arange(100)[None]}, 1)
+    assert 0.95 < wide.summed().std().item() < 1.05
+
+
 def test_ids_are_looked_up_and_placed():
     embedding = ConditionEmbedding(8, token_classes=11, max_tokens=4)
     ids = torch.tensor([[3, 10, 0]])

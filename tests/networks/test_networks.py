@@ -1,8 +1,11 @@
 import pytest
 import torch
 
-from clarkia.networks import Bfloat16, ResidualMLP, TabDiffNet
+from clarkia.denoisers import Preconditioned
+from clarkia.networks import Bfloat16, ResidualMLP, TabDiffNet, TokenTransformer
 from clarkia.networks.mlp import _SmoothRows
+from clarkia.processes import Masked
+from clarkia.processes.mixture_path import Uniform
 from clarkia.random import generator
 from clarkia.spaces import Categorical, Continuous, Mixed
 
@@ -99,6 +102,21 @@ def test_bfloat16_is_a_rounding_of_float32():
     assert rounded["numeric"].dtype == torch.float32
     gap = (plain["numeric"] - rounded["numeric"]).abs().max() / plain["numeric"].abs().max()
     assert 0 < gap < 0.03
+
+
+def test_bfloat16_takes_a_network_of_one_block_and_keeps_what_it_says_of_time():
+    network = TokenTransformer(5, 8, width=16, depth=1, heads=2)
+    torch.nn.init.normal_(network.head.weight)
+    x = torch.randint(6, (3, 8), generator=generator(0))
+    plain, rounded = network(x), Bfloat16(network)(x)
+    assert rounded.dtype == torch.float32
+    assert 0 < (plain - rounded).abs().max() < 0.03 * plain.abs().max()
+    assert Bfloat16(network).time_independent
+    timed = TokenTransformer(5, 8, width=16, depth=1, heads=2, time_conditioning=True)
+    assert not Bfloat16(timed).time_independent
+    assert Preconditioned(Bfloat16(network), Masked(5)).time_independent
+    assert not Preconditioned(timed, Masked(5)).time_independent
+    assert not Preconditioned(network, Uniform(5)).time_independent
 
 
 def test_tabdiff_has_the_published_size():

@@ -42,6 +42,13 @@ class Embedded(NamedTuple):
         real = self.mask.unsqueeze(-1).to(self.tokens.dtype)
         return (self.tokens * real).sum(1) / real.sum(1)
 
+    def summed(self) -> Float[Tensor, "n width"]:
+        """The sum of a row's real tokens over the root of their number, which is of the size of one; zero without."""
+        if self.tokens is None:
+            return self.pooled()
+        count = self.tokens.new_full((1,), self.tokens.shape[1]) if self.mask is None else self.mask.sum(1)
+        return self.pooled() * count.to(self.tokens.dtype).sqrt().unsqueeze(-1)
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -71,8 +78,8 @@ class Conditions:
         """Whether tokens are declared."""
         return self.token_classes is not None or self.token_size is not None
 
-    def embedding(self, width: int, *, label_std: float = 0.02) -> ConditionEmbedding:
-        """The layer that embeds these conditions in a width; see there for `label_std`."""
+    def embedding(self, width: int, *, std: float = 0.02) -> ConditionEmbedding:
+        """The layer that embeds these conditions in a width; see there for `std`."""
         return ConditionEmbedding(
             width,
             label_classes=self.label_classes,
@@ -80,7 +87,7 @@ class Conditions:
             token_classes=self.token_classes,
             token_size=self.token_size,
             max_tokens=self.max_tokens,
-            label_std=label_std,
+            std=std,
         )
 
 
@@ -100,8 +107,8 @@ class ConditionEmbedding(nn.Module):
         token_classes: Vocabulary of tokens given as ids.
         token_size: Numbers of a token given as an embedding; at most one of this and `token_classes`.
         max_tokens: Longest sequence, each place with a learned position; None for any length and no positions.
-        label_std: Deviation of a label's numbers at the start: of the order of what they are added to, or a network
-            long takes all labels for one.
+        std: Deviation of the numbers of labels and tokens at the start: of the order of what they are added to, or a
+            network long takes all labels, or all tokens, for one.
 
     Source: Classifier-Free Diffusion Guidance (2022).
     """
@@ -117,7 +124,7 @@ class ConditionEmbedding(nn.Module):
         token_classes: int | None = None,
         token_size: int | None = None,
         max_tokens: int | None = None,
-        label_std: float = 0.02,
+        std: float = 0.02,
     ) -> None:
         super().__init__()
         if token_classes is not None and token_size is not None:
@@ -133,11 +140,10 @@ class ConditionEmbedding(nn.Module):
         self.null_token = nn.Parameter(torch.empty(width)) if self.spec.has_tokens else None
         placed = self.spec.has_tokens and max_tokens is not None
         self.positions = nn.Parameter(torch.empty(max_tokens or 0, width)) if placed else None
-        for table in self.labels:
-            nn.init.normal_(table.weight, std=label_std)  # type: ignore[arg-type]
-        for table in (self.ids and self.ids.weight, self.null_token, self.positions):
+        tables = [table.weight for table in self.labels]
+        for table in (*tables, self.ids and self.ids.weight, self.null_token, self.positions):
             if table is not None:
-                nn.init.normal_(table, std=0.02)
+                nn.init.normal_(table, std=std)  # type: ignore[arg-type]
 
     def forward(self, condition: Condition | None, rows: int) -> Embedded:
         """The condition in the network's width.

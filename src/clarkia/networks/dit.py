@@ -81,7 +81,7 @@ class DiT(nn.Module):
         cells = patch ** len(self.size)
         self.patches = nn.Linear((2 if element_noise else 1) * channels * cells, width)
         self.noise = NoiseEmbedding(width, kind=noise)
-        self.condition = conditions.embedding(width, label_std=1.0)
+        self.condition = conditions.embedding(width, std=1.0)
         self.shared = nn.Linear(width, 6 * width) if adaln == "shared" else None
         cross = conditions.has_tokens and context == "cross"
         normed = depth >= 12 if qk_norm is None else qk_norm

@@ -69,10 +69,11 @@ class TokenTransformer(nn.Module):
         self.head_size = width // check_heads(width, heads)
         modulated = time_conditioning or conditions.has_vector
         self.embedding = nn.Embedding(num_classes + 1, width)
-        nn.init.normal_(self.embedding.weight, std=0.02)
+        # Of the size of what the blocks add: tokens begun smaller are drowned for the first hundreds of steps.
+        nn.init.normal_(self.embedding.weight, std=1.0)
         self.time = NoiseEmbedding(width) if time_conditioning else None
-        self.condition = conditions.embedding(width)
-        self.anchor = nn.Parameter(0.02 * torch.randn(width)) if anchored and not causal else None
+        self.condition = conditions.embedding(width, std=1.0)
+        self.anchor = nn.Parameter(torch.randn(width)) if anchored and not causal else None
         self.blocks = nn.ModuleList(
             TransformerBlock(width, heads, modulated=modulated, dropout=dropout) for _ in range(depth)
         )

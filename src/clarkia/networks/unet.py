@@ -30,8 +30,8 @@ class UNet(nn.Module):
         head_size: Channels of a head.
         dropout: Probability of dropping a feature inside a block while training.
         out_channels: Channels of the answer; None for `channels`.
-        conditions: What it can be given; labels and vector scale and shift every block, tokens are read by
-            cross-attention wherever there is attention.
+        conditions: What it can be given; labels, vector and the sum of the tokens scale and shift every block, and
+            the tokens are read one by one by cross-attention wherever there is attention.
         noise: How it reads the noise level, see `NoiseEmbedding`.
         element_noise: Whether elements may have levels of their own, which then are more input channels.
         checkpoint: Whether blocks are computed again on the way back, to save memory.
@@ -68,7 +68,7 @@ class UNet(nn.Module):
         self.element_noise, self.checkpoint = element_noise, checkpoint
         steer = 4 * width
         self.noise = NoiseEmbedding(steer, kind=noise)
-        self.condition = conditions.embedding(steer, label_std=1.0)
+        self.condition = conditions.embedding(steer, std=1.0)
 
         def block(inputs: int, outputs: int, resample: str = "", attend: bool = False) -> ResidualBlock:
             heads = head_size if attend else None
@@ -114,7 +114,7 @@ class UNet(nn.Module):
                 f"found shape {tuple(inputs.shape)}."
             )
         given = self.condition(condition, rows)
-        steer = F.silu(self.noise(row_level(noise, rows)) + given.vector)
+        steer = F.silu(self.noise(row_level(noise, rows)) + given.vector + given.summed())
         x = with_element_level(inputs, noise) if self.element_noise else inputs
         x = self.enter(x)
         kept = [x]

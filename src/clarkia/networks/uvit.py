@@ -85,7 +85,7 @@ class UViT(nn.Module):
         cells = patch ** len(self.size)
         self.patches = nn.Linear((2 if element_noise else 1) * channels * cells, width)
         self.noise = NoiseEmbedding(width, kind=noise, features=256 if noise_layers else width, layers=noise_layers)
-        self.condition = conditions.embedding(width, label_std=1.0)
+        self.condition = conditions.embedding(width, std=1.0)
         self.has_vector = conditions.has_vector
         self.heading = nn.Parameter(torch.empty(2 if self.has_vector else 1, width))
         grid = grid_of(self.size, patch)

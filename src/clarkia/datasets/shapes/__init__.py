@@ -4,7 +4,7 @@ from .dataset import EMPTY_TOKEN, ColouredShapes, Example, caption, draw
 from .grammar import COLOURS, RELATIONS, SHAPES, SIZES, Caption, Phrase, contradicts, negatives, parse
 from .judge import LENIENT, STRICT, Judge
 from .laws import LEVELS, Law, Level, default_law
-from .report import Rate, level_of, report
+from .report import FIGURES, Rate, level_of, report
 from .scatter import scatter
 from .scenes import Scene, Scenes, Thing, stack
 from .vocabulary import MAX_WORDS, WORDS, claims, texts
@@ -12,6 +12,7 @@ from .vocabulary import MAX_WORDS, WORDS, claims, texts
 __all__ = [
     "COLOURS",
     "EMPTY_TOKEN",
+    "FIGURES",
     "LENIENT",
     "LEVELS",
     "MAX_WORDS",
