@@ -192,7 +192,7 @@ def test_constraints_are_checked_against_unrelated_columns():
         ({"target": "id"}, "Column 'id' is left out of the report"),
         ({"protocol": "best-2030"}, "Protocol 'best-2030' is unknown; the protocols are clarkia-1 and tabsyn-2024"),
         ({"max_rows": 3}, "max_rows must be at least 30, not 3"),
-        ({"holdout": draw(9, 3)}, "The holdout table has 9 rows; a report needs at least 30"),
+        ({"holdout": draw(9, 3)}, "The holdout table needs at least 30 rows for a report, not 9"),
         ({"imputed": [draw(50, 3)]}, "Imputed tables need a holdout and a target"),
         (
             {"imputed": [draw(50, 3)], "holdout": draw(60, 3), "target": "buyer"},

@@ -130,7 +130,7 @@ def _check(tables: dict[str, pa.Table], protocol: str, names: Sequence[str], max
         raise DataError(f"max_rows must be at least {MIN_ROWS}, not {max_rows}.")
     for word, table in tables.items():
         if table.num_rows < MIN_ROWS:
-            raise DataError(f"The {word} table has {table.num_rows} rows; a report needs at least {MIN_ROWS}.")
+            raise DataError(f"The {word} table needs at least {MIN_ROWS} rows for a report, not {table.num_rows}.")
     for name in names:
         require_column(name, tables["real"].column_names, "target or sensitive")
 
