@@ -2,8 +2,10 @@
 
     python benchmarks/multitask.py [--steps 4000]
 
-Trains a joint and a plain model of equal size on scikit-learn's digits, two minutes each on one core, and writes
-benchmarks/results/multitask.md.
+Trains a joint and a plain model of equal size on scikit-learn's digits, two and a half minutes each on one core, and
+writes benchmarks/results/multitask.md. What is asked: the head's label agrees with a classifier of the image on more
+than 90 % of joint samples, so does the label that was given, and the joint model's kernel distance is within 10 % of
+the plain one's.
 """
 
 from __future__ import annotations
@@ -28,11 +30,12 @@ from clarkia.objectives.multitask import JointDenoiser, MultiTaskELBO
 from clarkia.processes import VariancePreserving
 from clarkia.processes.aggregated import AggregatedGaussian, ClassEncoder, identity
 from clarkia.random import generator
-from clarkia.samplers.aggregated import sample_jointly
+from clarkia.samplers.aggregated import given_classes, sample_jointly
 from clarkia.training.ema import PowerAverage, write
 
 RESULTS = Path(__file__).parent / "results"
 SIZE, WIDTH = 64, 320
+DRAWS = 4
 PROCESS = VariancePreserving("cosine")
 NOISE = UniformTime(PROCESS)
 GRID = torch.cat([torch.linspace(0.99, 0.01, 150, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)])
@@ -85,7 +88,6 @@ def run(steps: int, samples: int, share: float) -> str:
     order = torch.randperm(len(images), generator=generator(2))
     train, test = order[:1400], order[1400:]
     data = {"image": images[train], "label": torch.from_numpy(labels)[train]}
-    judge = SVC().fit(data["image"].numpy(), data["label"].numpy())
     process = PROCESS
     aggregated = AggregatedGaussian(
         process,
@@ -102,56 +104,108 @@ def run(steps: int, samples: int, share: float) -> str:
     loss = Denoising(process, noise=NOISE, data_std=1.0)
     plain_seconds = fit(plain, lambda x, g: loss(plain, x["image"], g).mean(), {"image": data["image"]}, steps)
 
-    drawn = sample_jointly(joint, aggregated, samples, (SIZE,), classes=("label",), times=GRID, generator=generator(4))
-    wanted = torch.arange(samples) % 10
-    given = sample_jointly(
-        joint, aggregated, samples, (SIZE,), given={"label": wanted}, times=GRID, generator=generator(5)
-    )
-    labelled = sample_jointly(
-        joint, aggregated, len(test), (SIZE,), given={"image": images[test]}, classes=("label",), times=GRID[::3],
-        generator=generator(6),
-    )  # fmt: skip
-    single = samplers.sample(
-        plain,
-        process,
-        num_samples=samples,
-        shape=(SIZE,),
-        solver=samplers.DDPM(),
-        times=GRID,
-        generator=generator(7),
-    )
-    with torch.no_grad():
-        t = torch.linspace(0.05, 0.95, 10)
-        nats = []
-        for time_ in t:
-            x = {"image": images[test], "label": torch.from_numpy(labels)[test]}
-            z = aggregated.corrupt(x, time_.expand(len(test)).double(), generator=generator(8))
-            nats.append(float(-joint(z, time_.expand(len(test)))["label"].gather(1, x["label"][:, None]).mean()))
-    rows = {
-        "joint: label of the head against a classifier of the image": agreement(judge, drawn["image"], drawn["label"]),
-        "given a label: the classifier finds it": agreement(judge, given["image"], wanted),
-        "given an image: the label is right": float(
-            (labelled["label"] == torch.from_numpy(labels)[test]).double().mean()
-        ),
-        "the classifier on test images": float(judge.score(images[test].numpy(), labels[test])),
-    }
-    distances = {
-        "joint": distance(drawn["image"], images[test]),
-        "given labels": distance(given["image"], images[test]),
-        "plain model of equal size": distance(single, images[test]),
-        "training images": distance(images[train], images[test]),
-    }
+    x = {"image": images[test], "label": torch.from_numpy(labels)[test]}
+    agreements, distances = measure(joint, plain, aggregated, data, x, samples)
+    nats = head_nats(joint, aggregated, x)
     return (
         f"# Digits and labels in one latent\n\n{{command}}\n\n{steps} steps of 256 rows: {joint_seconds:.0f} s the "
-        f"joint model, {plain_seconds:.0f} s the plain one. The label's share is {share}.\n\n"
-        f"| share of {samples} samples | |\n|---|---|\n"
-        + "".join(f"| {name} | {value:.3f} |\n" for name, value in rows.items())
+        f"joint model, {plain_seconds:.0f} s the plain one. The label's share is {share}. Mean of {DRAWS} draws of "
+        f"{samples} samples and its standard error over the draws.\n\n| share of samples | |\n|---|---|\n"
+        + "".join(f"| {name} | {cell(values, '.3f')} |\n" for name, values in agreements.items())
         + "\n| kernel distance to test images (unbiased MMD^2, 1000 times) | |\n|---|---|\n"
-        + "".join(f"| {name} | {1000 * value:.2f} |\n" for name, value in distances.items())
-        + "\nNats of the label's head on test images by t = "
-        + ", ".join(f"{float(place):.2f}: {value:.3f}" for place, value in zip(t, nats, strict=True))
+        + "".join(f"| {name} | {cell([1000 * x for x in values], '.2f')} |\n" for name, values in distances.items())
+        + "\nAsked: more than 0.9 of the joint samples and of those given a label, and a distance of the joint model "
+        "of at most 1.1 times the plain one's.\n\nNats of the label's head on test images by t = "
+        + ", ".join(f"{place:.2f}: {value:.3f}" for place, value in nats.items())
         + f" (a guess costs {2.303:.3f}).\n"
     )
+
+
+def measure(
+    joint: JointDenoiser,
+    plain: Preconditioned,
+    process: AggregatedGaussian,
+    data: dict[str, Tensor],
+    test: dict[str, Tensor],
+    samples: int,
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Agreements of labels with a classifier, and distances of images to test images, a number a draw."""
+    judge = SVC().fit(data["image"].numpy(), data["label"].numpy())
+    seeds = range(DRAWS)
+    drawn = [
+        sample_jointly(joint, process, samples, (SIZE,), classes=("label",), times=GRID, generator=generator(4, seed))
+        for seed in seeds
+    ]
+    wanted = torch.arange(samples) % 10
+    known = {"label": wanted}
+    imputed, given = (
+        [
+            sample_jointly(denoiser, process, samples, (SIZE,), given=known, times=GRID, generator=generator(5, seed))
+            for seed in seeds
+        ]
+        for denoiser in (joint, given_classes(joint, process, "image", known))
+    )
+    found = sample_jointly(
+        joint,
+        process,
+        len(test["label"]),
+        (SIZE,),
+        given={"image": test["image"]},
+        classes=("label",),
+        times=GRID[::3],
+        generator=generator(6),
+    )["label"]
+    single = [
+        samplers.sample(
+            plain,
+            process.process,
+            num_samples=samples,
+            shape=(SIZE,),
+            solver=samplers.DDPM(),
+            times=GRID,
+            generator=generator(7, seed),
+        )
+        for seed in seeds
+    ]
+    agreements = {
+        "joint: label of the head against a classifier of the image": [
+            agreement(judge, part["image"], part["label"]) for part in drawn
+        ],
+        "given a label, by Bayes' rule: the classifier finds it": [
+            agreement(judge, part["image"], wanted) for part in given
+        ],
+        "given a label, imputed alone: the classifier finds it": [
+            agreement(judge, part["image"], wanted) for part in imputed
+        ],
+        "given a test image, imputed alone: the label is right": [float((found == test["label"]).double().mean())],
+        "the classifier on test images": [float(judge.score(test["image"].numpy(), test["label"].numpy()))],
+    }
+    distances = {
+        "joint": [distance(part["image"], test["image"]) for part in drawn],
+        "given labels, by Bayes' rule": [distance(part["image"], test["image"]) for part in given],
+        "given labels, imputed alone": [distance(part["image"], test["image"]) for part in imputed],
+        "plain model of equal size": [distance(x, test["image"]) for x in single],
+        "training images": [distance(data["image"], test["image"])],
+    }
+    return agreements, distances
+
+
+@torch.no_grad()
+def head_nats(joint: JointDenoiser, process: AggregatedGaussian, x: dict[str, Tensor]) -> dict[float, float]:
+    """What the label's head is wrong by, by time."""
+    nats = {}
+    for place in torch.linspace(0.05, 0.95, 10).tolist():
+        t = torch.full((len(x["label"]),), place)
+        z = process.corrupt(x, t, generator=generator(8))
+        nats[place] = float(-joint(z, t)["label"].gather(1, x["label"][:, None]).mean())
+    return nats
+
+
+def cell(values: list[float], form: str) -> str:
+    """The mean, and its standard error where there are several."""
+    numbers = torch.tensor(values, dtype=torch.float64)
+    mean = f"{float(numbers.mean()):{form}}"
+    return mean if len(values) == 1 else f"{mean} ± {float(numbers.std()) / len(values) ** 0.5:{form}}"
 
 
 class Plain(nn.Module):

@@ -337,7 +337,7 @@ def test_the_search_finds_a_grid_near_the_best_and_never_a_worse_one_than_unifor
 
     def objective(times):
         tried.append(times)
-        assert bool((times.diff() <= 0).all())
+        assert bool((times.diff() < 0).all())
         assert (float(times[0]), float(times[-1])) == (1.0, 0.0)
         return float((times - best).square().sum())
 
@@ -348,6 +348,15 @@ def test_the_search_finds_a_grid_near_the_best_and_never_a_worse_one_than_unifor
     assert found.value < 0.2 * uniform
     assert float(found.values[:11].min()) > found.value  # the model adds to luck
     assert torch.equal(search_times(objective, 4, num_random=2, num_guided=2).times, found.times) is False
+
+
+@pytest.mark.parametrize("end", [0.0, 1.0])
+def test_grids_that_are_drawn_to_an_end_still_decrease(end):
+    def objective(times):
+        assert bool((times.diff() < 0).all())
+        return float((times - end).abs().sum())
+
+    assert search_times(objective, 6, num_random=5, num_guided=8, seed=1).value < 2
 
 
 @pytest.mark.parametrize(

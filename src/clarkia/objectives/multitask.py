@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from clarkia.denoisers import preconditioning
 from clarkia.objectives.noise import LogNormal, NoiseLevels, draw_levels, time_of
 from clarkia.objectives.weights import WEIGHTS, Weight
+from clarkia.processes import spread
 from clarkia.processes.aggregated import AggregatedGaussian
 from clarkia.random import Noise
 from clarkia.spaces import num_rows
@@ -27,10 +28,14 @@ class JointDenoiser(nn.Module):
     Args:
         network: ``network(inputs, noise, condition) -> {name: raw}``, such as `MultiHead`.
         process: The corruption.
-        main: The modality that has the latent's shape and enters it as it is: its head is preconditioned as
-            ``c_skip z_t + c_out raw``; None for none.
+        main: The modality that has the latent's shape and enters it as it is, from the start: its head is
+            preconditioned as ``c_skip (z_t - alpha sum_i W_i E_i(x_hat_i)) + c_out raw``, the sum over the others,
+            so that a network need not carve them out of the latent where there is little noise; None for none.
         classes: Modalities that are classes: their raw output is logits, their prediction log-probabilities.
         data_std: Standard deviation of the main modality.
+
+    Raises:
+        ValueError: Modalities that the process lacks, or a main one that enters late.
     """
 
     def __init__(
@@ -46,16 +51,23 @@ class JointDenoiser(nn.Module):
         unknown = {*classes, *([] if main is None else [main])} - set(process.encoders)
         if unknown:
             raise ValueError(f"main, classes: expected some of {sorted(process.encoders)}, found {sorted(unknown)}.")
+        if main is not None and not float(process.share(main, torch.zeros(1))) > 0:
+            raise ValueError(f"main: expected a modality that is in the latent from the start, found {main!r}.")
         self.network, self.process, self.main, self.classes = network, process, main, classes
         self.data_std = data_std
 
     def forward(self, z_t: Tensor, t: Tensor, condition: Any = None) -> dict[str, Tensor]:
         """Means of continuous modalities, log-probabilities of classes."""
-        scales = preconditioning(self.process.process, z_t, t, self.data_std)
+        gaussian = self.process.process
+        scales = preconditioning(gaussian, z_t, t, self.data_std)
         raw = self.network(scales.c_in * z_t, scales.c_noise.reshape(-1).expand(len(z_t)), condition)
         answer = {name: part.log_softmax(-1) if name in self.classes else part for name, part in raw.items()}
         if self.main is not None:
-            answer[self.main] = scales.c_skip * z_t + scales.c_out * raw[self.main]
+            others = self.process.signal({**answer, self.main: torch.zeros_like(z_t)}, t)
+            rest = z_t - gaussian.alpha(spread(t, z_t)).to(z_t.dtype) * others
+            share = spread(self.process.share(self.main, t), z_t).to(z_t.dtype)
+            scales = preconditioning(gaussian, z_t, t, share * self.data_std)
+            answer[self.main] = (scales.c_skip * rest + scales.c_out * raw[self.main]) / share
         return answer
 
 

@@ -1,7 +1,7 @@
 """The one sampling loop, its solvers and its hooks."""
 
 from clarkia.samplers import counts, energies, policies
-from clarkia.samplers.aggregated import latent_denoiser, sample_jointly
+from clarkia.samplers.aggregated import given_classes, latent_denoiser, sample_jointly
 from clarkia.samplers.ancestral import Ancestral
 from clarkia.samplers.any_order import AnyOrder
 from clarkia.samplers.cache import OutputCache
@@ -61,6 +61,7 @@ __all__ = [
     "doubled",
     "energies",
     "exponential_weights",
+    "given_classes",
     "latent_denoiser",
     "optimal_flow_times",
     "optimal_times",

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clarkia import schedules
 from clarkia.denoisers import Denoiser
+from clarkia.processes import spread
 from clarkia.processes.aggregated import AggregatedGaussian
 from clarkia.random import Noise, categorical
 
@@ -45,7 +46,8 @@ def sample_jointly(
         num_samples: Number of rows.
         shape: Of one latent.
         given: Modalities that are known, ``(num_samples, ...)``; they take the place of their prediction at every step.
-            The others are then imputed, which is not exactly a draw from their conditional law.
+            The others are then imputed, which is not exactly a draw from their conditional law, and far from one where
+            the given have small shares. Where they are classes, `given_classes` makes it one.
         classes: Modalities whose prediction is log-probabilities; a class is drawn from the last one.
         num_steps: Steps of the uniform grid (50 where neither this nor ``times`` is given), or
         times: a decreasing grid from 1 to 0.
@@ -94,5 +96,49 @@ def latent_denoiser(
     def denoise(z_t: Tensor, t: Tensor, condition: Any = None) -> Tensor:
         prediction = denoiser(z_t, t) if condition is None else denoiser(z_t, t, condition)
         return process.signal({**prediction, **known}, t)
+
+    return denoise
+
+
+def given_classes(
+    denoiser: JointPrediction, process: AggregatedGaussian, main: str, known: Mapping[str, Tensor]
+) -> JointPrediction:
+    """The denoiser of one modality given the classes of all others, exact where the denoiser of all is.
+
+    Imputation puts the known classes into a step, but leaves the prediction of the others as it was without them. This
+    changes the prediction too, by Bayes' rule: the mean of the clean signal given the latent and the classes is
+    ``S_hat + sigma^2 / alpha`` times the gradient of the denoiser's own ``log p(classes | z_t)``. Of several classes
+    it takes the log-probabilities as those of modalities independent given the latent.
+
+    Args:
+        denoiser: ``denoiser(z_t, t, condition=None)`` as in `sample_jointly`, differentiable in ``z_t``.
+        process: The corruption.
+        main: The other modality, which enters the latent as it is, from the start.
+        known: By modality, the int64 classes ``(n,)`` of all others, one for each row of the run; hand them to
+            `sample_jointly` or `latent_denoiser` as ``given`` too.
+
+    Returns:
+        A denoiser for these, whose prediction of ``main`` knows the classes.
+
+    Raises:
+        ValueError: Modalities other than main that are not known.
+    """
+    if set(known) != (others := set(process.encoders) - {main}) or not others:
+        raise ValueError(f"known: expected the modalities besides {main!r}, {sorted(others)}, found {sorted(known)}.")
+
+    def denoise(z_t: Tensor, t: Tensor, condition: Any = None) -> dict[str, Tensor]:
+        with torch.enable_grad():
+            z = z_t.detach().requires_grad_()
+            prediction = denoiser(z, t) if condition is None else denoiser(z, t, condition)
+            likelihood = torch.stack([prediction[name].gather(-1, x.unsqueeze(-1)).sum() for name, x in known.items()])
+            (slope,) = torch.autograd.grad(likelihood.sum(), z)
+        prediction = {name: part.detach() for name, part in prediction.items()}
+        time = spread(t, z)
+        alpha, sigma = process.process.alpha(time), process.process.sigma(time)
+        # Of pure noise the gradient is 0 and says nothing: the prediction stays as it is.
+        gain = torch.where(alpha > 1e-4 * sigma, sigma**2 / alpha, 0.0).to(z.dtype)
+        signal = process.signal(prediction, t) + gain * slope
+        main_part = signal - process.signal({**known, main: torch.zeros_like(z_t)}, t)
+        return prediction | {main: main_part / spread(process.share(main, t), z).to(z.dtype)}
 
     return denoise

@@ -100,13 +100,19 @@ def _next_point(points: Array, values: Array, rng: np.random.Generator) -> Array
     best = points[np.argmin(values)]
     anywhere = rng.random((1000, points.shape[1]))
     nearby = best + rng.normal(size=(1000, points.shape[1])) * 0.3 * rng.random((1000, 1))
-    candidates = np.sort(np.concatenate([anywhere, nearby]).clip(1e-3, 1 - 1e-3), axis=1)[:, ::-1]
+    candidates = np.sort(_folded(np.concatenate([anywhere, nearby])), axis=1)[:, ::-1]
     mean, std = model.predict(candidates, return_std=True)
     # The least expected value among the trials, not the least seen: a noisy objective may have been lucky.
     gain = model.predict(points).min() - mean
     z = gain / np.maximum(std, 1e-12)
     density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
     return candidates[np.argmax(gain * ndtr(z) + std * density)]
+
+
+def _folded(times: Array) -> Array:
+    """Times inside (0, 1): mirrored at the ends, for clipped ones would coincide and a grid has to decrease."""
+    least, width = 1e-3, 1 - 2e-3
+    return least + np.abs((times - least + width) % (2 * width) - width)
 
 
 def _fitted(points: Array, values: Array) -> Any:
