@@ -31,8 +31,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/clarkia demo
 
+# A process a core, each with one thread; tests of a file stay together, so that what they share is made once.
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(shell test $(CORES) -lt 8 && echo $(CORES) || echo 8) --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

@@ -35,7 +35,7 @@ RESULTS = Path(__file__).parent / "results"
 
 LEVELS: tuple[Level, ...] = ("single", "colour", "two", "binding")
 TRAINED, ASKED = 80_000, 400
-SHAPES = {"process": "flow", "width": 32, "depth": 1, "learning_rate": 3e-3, "subset_probability": 0.0}
+SHAPES = {"width": 32, "depth": 1, "learning_rate": 3e-3, "subset_probability": 0.0}
 
 
 class Judge(nn.Module):

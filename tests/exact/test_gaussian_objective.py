@@ -116,13 +116,27 @@ def test_a_row_that_is_all_observed_costs_nothing():
     assert Denoising(EDM, observed=everything)(lambda x_t, t: x_t, x0, generator(0)).tolist() == [0.0] * 4
 
 
-def test_boxes_hide_a_box_of_all_channels():
-    shown = RandomBoxes(1.0)(torch.zeros(400, 3, 5, 7), generator(10))
+def test_boxes_hide_a_box_of_all_channels_or_what_is_around_one():
+    shown = RandomBoxes(1.0)(torch.zeros(4000, 3, 5, 7), generator(10))
     hidden = ~shown[:, 0]
-    rows, columns = hidden.any(2), hidden.any(1)
-    assert torch.equal(hidden, rows[:, :, None] & columns[:, None, :])
+    inside, around = is_box(hidden), is_box(~hidden)
+    assert bool((inside | around).all())
     assert bool(hidden.any((1, 2)).all())
-    assert int(rows.int().diff(dim=1).abs().sum(1).max()) <= 2
+    # A side is whole with a chance of 1/2, or as a span of 5 (2 in 25) or 7 points (2 in 49).
+    rows, columns = 0.5 + 0.5 * 2 / 25, 0.5 + 0.5 * 2 / 49
+    assert hidden.all((1, 2)).double().mean().item() == pytest.approx(rows * columns, abs=0.025)
+    assert (inside & ~around).double().mean().item() > 0.08  # holes that do not touch the edge
+    assert (around & ~inside).double().mean().item() > 0.08
+    upper = torch.zeros(5, 7, dtype=torch.bool)
+    upper[:2] = True  # as the box that is shown, or as what is around the hidden rows 2 to 4
+    chance = 2 * 0.5 * (0.5 * 2 / 25) * columns
+    assert (shown[:, 0] == upper).all((1, 2)).double().mean().item() == pytest.approx(chance, abs=0.008)
+
+
+def is_box(region):
+    rows, columns = region.any(2), region.any(1)
+    whole = (region == rows[:, :, None] & columns[:, None, :]).all(2).all(1)
+    return whole & (rows.int().diff(dim=1).abs().sum(1) <= 2) & (columns.int().diff(dim=1).abs().sum(1) <= 2)
 
 
 def test_a_condition_is_handed_on():

@@ -88,7 +88,7 @@ def class_losses():
 @pytest.mark.parametrize(
     ("loss", "denoiser", "numbers"),
     [(*pair, True) for pair in number_losses()] + [(*pair, False) for pair in class_losses()],
-    ids=repr,
+    ids=lambda value: getattr(value, "estimator", None) or getattr(value, "weight", None) or type(value).__name__,
 )
 def test_losses_of_a_batch_cut_in_shares_are_those_of_the_whole(loss, denoiser, numbers):
     x0 = torch.randn(ROWS, 6, generator=generator(2))

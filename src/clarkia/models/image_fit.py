@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from clarkia.models import image_parts
 from clarkia.models.devices import chosen_device
 from clarkia.models.image_data import Pictures
 from clarkia.networks.conditioning import drop
+from clarkia.objectives.observed import draw_observed
 from clarkia.random import Noise, RowBlocks, generator, rand
 from clarkia.spaces import num_rows
 from clarkia.training.views import Subset
@@ -40,6 +41,9 @@ BATCH = 256
 
 SHOWN = 16
 """Pictures of a grid drawn while training."""
+
+DROPPED_OF_SHOWN = 0.5
+"""Share of the descriptions withheld of pictures that are shown in part."""
 
 _STATISTICS_ROWS = 2048
 
@@ -104,7 +108,10 @@ def fit(
         if model.flip:
             mirrored = rand((len(x0), 1, 1, 1), noise, device=x0.device) < 0.5
             x0 = torch.where(mirrored, x0.flip(-1), x0)
-        return objective(module, x0, noise, drop(_condition(batch), model.condition_dropout, noise))
+        shown = draw_observed(objective.observed, x0, noise)
+        condition = drop(_condition(batch), _chance_to_drop(model.condition_dropout, shown), noise)
+        given = objective if shown is None else replace(objective, observed=lambda x0, noise: shown)
+        return given(module, x0, noise, condition)
 
     def validate(module: nn.Module) -> float:
         assert validation is not None
@@ -168,6 +175,13 @@ def _seen(images: Tensor, autoencoder: Any) -> Float[Tensor, "n c h w"]:
 
 def _condition(batch: State) -> State | None:
     return {name: block for name, block in batch.items() if name != "image"} or None
+
+
+def _chance_to_drop(least: float, shown: Tensor | None) -> float | Tensor:
+    """Of a picture that is shown in part, half the descriptions at least: they would tell what the part is to tell."""
+    if shown is None:
+        return least
+    return torch.where(shown.flatten(1).any(1), max(least, DROPPED_OF_SHOWN), least)
 
 
 def _split(source: training.Source, share: float, seed: int) -> tuple[training.Source, State | None]:

@@ -79,10 +79,13 @@ class RandomSpans:
 
 @dataclass(frozen=True)
 class RandomBoxes:
-    """In a share of the rows of images ``(n, C, H, W)`` a box of all channels is hidden and the rest is shown.
+    """In a share of the rows of images ``(n, C, H, W)`` a box of all channels is hidden, or all but a box.
+
+    Either side of the box is, with even chances, that of the image or a uniform span, so that halves and bands are as
+    common as holes. Half of these rows hide the box, the others what is around it.
 
     Args:
-        probability: Share of the rows that show anything.
+        probability: Share of the rows that show anything, but for those whose box is the whole image.
     """
 
     probability: float = 0.5
@@ -94,15 +97,18 @@ class RandomBoxes:
         """Draw what is shown of each row; at least one pixel is hidden."""
         if x0.ndim != 4:
             raise ValueError(f"x0: expected images (n, C, H, W), found shape {tuple(x0.shape)}.")
-        hidden = [self._span(len(x0), size, generator, x0.device) for size in x0.shape[2:]]
-        asked = rand((len(x0), 1, 1), generator, device=x0.device) < self.probability
-        return (asked & ~(hidden[0].unsqueeze(2) & hidden[1].unsqueeze(1))).unsqueeze(1)
+        inside = [self._span(len(x0), size, generator, x0.device) for size in x0.shape[2:]]
+        box = inside[0].unsqueeze(2) & inside[1].unsqueeze(1)
+        asked, around = rand((len(x0), 2, 1, 1), generator, device=x0.device).unbind(1)
+        shown = torch.where((around < 0.5) & ~box.all((1, 2), keepdim=True), box, ~box)
+        return ((asked < self.probability) & shown).unsqueeze(1)
 
     @staticmethod
     def _span(n: int, size: int, generator: Noise, device: torch.device) -> Bool[Tensor, "n size"]:
-        ends = (rand((n, 2), generator, device=device) * size).long()
+        whole, *ends = rand((n, 3), generator, device=device).unbind(1)
+        low, high = (torch.stack(ends, 1) * size).long().sort(1).values.split(1, 1)
         position = torch.arange(size, device=device)
-        return (position >= ends.amin(1, keepdim=True)) & (position <= ends.amax(1, keepdim=True))
+        return (whole < 0.5).unsqueeze(1) | ((position >= low) & (position <= high))
 
 
 def draw_observed(observed: Observed | None, x0: Tensor, generator: Noise = None) -> Bool[Tensor, "n ..."] | None:
