@@ -227,7 +227,8 @@ def judged_scenes(name: str, pictures: np.ndarray, captions: list[str], levels: 
 
 
 def machine() -> str:
-    return f"{torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}"
+    threads = torch.get_num_threads()
+    return f"{threads} thread{'s' * (threads > 1)}, {platform.machine()}, torch {torch.__version__}"
 
 
 def report(name: str, lines: list[str], write: bool) -> None:

@@ -24,4 +24,5 @@ def test_a_tutorial_does_what_it_says(page, tmp_path, monkeypatch, capsys):
             assert capsys.readouterr().out == block, f"block {place} of {page.name}"
     for image in re.findall(r"!\[.*?\]\((.*?)\)", text):
         assert (page.parent / image).exists()
-        assert (tmp_path / Path(image).name).exists()  # the page made its own picture
+        recorded = "benchmarks" in Path(image).parts  # else the page made its own picture
+        assert recorded or (tmp_path / Path(image).name).exists()

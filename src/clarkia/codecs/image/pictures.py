@@ -121,7 +121,7 @@ def squared(picture: Picture, size: int) -> Picture:
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[Picture]:
     """Open a picture file for reading its head and maybe its points; all that is wrong with it is a `DataError`."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path, formats=_FORMATS) as picture:
@@ -135,6 +135,8 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Picture]:
         raise DataError(f"{path}: the picture has more than {MAX_POINTS} points; scale it down first.") from None
     except (PermissionError, FileNotFoundError, IsADirectoryError) as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
+    except UnidentifiedImageError:
+        raise DataError(f"{path}: the picture is damaged or of an unknown kind.") from None
     except _DAMAGE as error:
         reason = str(error).replace(str(path), "the file").strip(".")
         raise DataError(f"{path}: the picture is damaged or of an unknown kind ({reason}).") from None
