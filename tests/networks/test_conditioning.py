@@ -7,7 +7,7 @@ import torch
 
 from clarkia.networks.conditioning import ConditionEmbedding, Conditions, drop
 from clarkia.random import generator
-from small_networks import ALL, conditions
+from small_networks import ALL, conditions, shaken
 
 
 @pytest.fixture
@@ -148,6 +148,10 @@ def test_conditions_say_what_they_hold():
 def test_tokens_that_read_each_other_know_of_all_real_ones_and_of_no_others():
     torch.manual_seed(0)
     embedding = replace(ALL, token_depth=2).embedding(8)
+    plain = ALL.embedding(8)
+    plain.load_state_dict(embedding.state_dict(), strict=False)
+    torch.testing.assert_close(embedding(conditions(), 3).tokens, plain(conditions(), 3).tokens)  # at the start
+    embedding = shaken(embedding)
     given = conditions()  # two of the five tokens of row 1 are real
     changed, spoilt = given["tokens"].clone(), given["tokens"].clone()
     changed[1, 1] += 1.0

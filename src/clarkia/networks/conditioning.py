@@ -151,6 +151,10 @@ class ConditionEmbedding(nn.Module):
         self.reader = nn.ModuleList(
             TransformerBlock(width, heads, modulated=False) for _ in range(token_depth if self.spec.has_tokens else 0)
         )
+        # They start as the identity: until they have learned to read, words are better off as they are.
+        for block in self.reader:
+            for last in (block.attention.out, block.mlp[2]):  # type: ignore[union-attr,index]
+                nn.init.zeros_(last.weight)  # type: ignore[arg-type]
         tables = [table.weight for table in self.labels]
         for table in (*tables, self.ids and self.ids.weight, self.null_token, self.positions):
             if table is not None:
