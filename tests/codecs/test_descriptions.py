@@ -18,7 +18,7 @@ CODEC = DescriptionCodec.fit({"mood": MOODS, "age": AGES}, CAPTIONS)
 def test_values_and_words_become_numbers():
     assert CODEC.attributes == {"mood": ("glad", "sad"), "age": (3, 5)}
     assert CODEC.words == ("a", "red", "square", ",", "blue", "circle", "left")  # by number, then by name
-    assert CODEC.conditions == Conditions(label_classes=(2, 2), token_classes=9, max_tokens=5, token_depth=2)
+    assert CODEC.conditions == Conditions(label_classes=(2, 2), token_classes=9, max_tokens=5)
     state = CODEC.encode({"mood": MOODS, "age": AGES}, CAPTIONS)
     assert state["label"].tolist() == [[0, 0], [1, 1], [-1, 0], [0, -1]]
     assert state["tokens"].tolist() == [[2, 3, 4, 5, 8], [2, 6, 4, 0, 0], [0] * 5, [2, 3, 7, 0, 0]]

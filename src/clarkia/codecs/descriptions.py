@@ -73,7 +73,6 @@ class DescriptionCodec:
             label_classes=tuple(len(values) for values in self.attributes.values()),
             token_classes=len(self.words) + _RESERVED if self.words else None,
             max_tokens=self.max_words or None,
-            token_depth=2 if self.words else 0,
         )
 
     def encode(
