@@ -41,7 +41,7 @@ class ImageModel(BaseEstimator):
         process: "flow", rectified, or "edm", variance exploding, each with noise levels of its own to train at: the
             flow's reach higher, where it is decided what a picture shows; EDM's give tighter `score_samples`.
         condition_dropout: share of the training pictures whose description is withheld; guidance needs some.
-        subset_probability: share of the training pictures shown but for a box; filling in needs some.
+        subset_probability: share of the training pictures shown in part; filling in needs some.
         flip: show every second picture mirrored while training.
         batch_size: pictures of a training step.
         learning_rate: its peak.
