@@ -40,7 +40,7 @@ from clarkia.samplers.joint import Energy, EnergyCorrection
 from clarkia.training import TrainingOptions
 
 RESULTS = Path(__file__).parent / "results"
-TEXT = Path("/work/shared/data/text/tinyshakespeare.txt")
+TEXT = Path(__file__).parents[2] / "shared" / "data" / "text" / "tinyshakespeare.txt"
 
 
 class NGrams:
