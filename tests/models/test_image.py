@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 import clarkia as ck
 from clarkia import samplers
 from clarkia.errors import DataError
-from clarkia.models import image_data
+from clarkia.models import image_data, image_fit
 
 TINY = {"width": 16, "depth": 1, "max_minutes": None}
 
@@ -109,6 +109,29 @@ def test_it_is_a_scikit_learn_estimator(model):
     assert fresh.get_params() == model.get_params()
     with pytest.raises(NotFittedError):
         fresh.sample(1)
+
+
+def test_half_the_descriptions_are_withheld_of_pictures_shown_in_part(digits, monkeypatch):
+    chances, parts = [], []
+
+    def noted(condition, probability, noise):
+        chances.append(probability)
+        return drop(condition, probability, noise)
+
+    def shown(observed, x0, noise):
+        parts.append(draw_observed(observed, x0, noise))
+        return parts[-1]
+
+    drop, draw_observed = image_fit.drop, image_fit.draw_observed
+    monkeypatch.setattr(image_fit, "drop", noted)
+    monkeypatch.setattr(image_fit, "draw_observed", shown)
+    options = {**TINY, "max_steps": 1, "validation_share": 0.0, "condition_dropout": 0.1}
+    ck.ImageModel(subset_probability=0.5, **options).fit(digits[0][:64], digits[1][:64])
+    any_shown = parts[0].flatten(1).any(1)
+    assert 0 < int(any_shown.sum()) < 64
+    torch.testing.assert_close(chances[0], torch.where(any_shown, 0.5, 0.1))
+    ck.ImageModel(subset_probability=0.0, **options).fit(digits[0][:64], digits[1][:64])
+    assert chances[1:] == [0.1]
 
 
 def test_a_checkpoint_of_another_network_is_refused(digits, tmp_path):

@@ -1,13 +1,11 @@
 """Conditions: what is not given is the learned null, in every way of not giving it."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from clarkia.networks.conditioning import ConditionEmbedding, Conditions, drop
 from clarkia.random import generator
-from small_networks import ALL, conditions, shaken
+from small_networks import ALL, conditions
 
 
 @pytest.fixture
@@ -143,27 +141,6 @@ def test_conditions_say_what_they_hold():
     assert not Conditions().has_tokens
     assert Conditions(vector_size=3).has_vector
     assert Conditions(token_classes=3).has_tokens
-
-
-def test_tokens_that_read_each_other_know_of_all_real_ones_and_of_no_others():
-    torch.manual_seed(0)
-    embedding = replace(ALL, token_depth=2).embedding(8)
-    plain = ALL.embedding(8)
-    plain.load_state_dict(embedding.state_dict(), strict=False)
-    torch.testing.assert_close(embedding(conditions(), 3).tokens, plain(conditions(), 3).tokens)  # at the start
-    embedding = shaken(embedding)
-    given = conditions()  # two of the five tokens of row 1 are real
-    changed, spoilt = given["tokens"].clone(), given["tokens"].clone()
-    changed[1, 1] += 1.0
-    spoilt[1, 2:] = torch.nan
-    found = embedding(given, 3).tokens
-    assert (embedding({**given, "tokens": changed}, 3).tokens - found)[1, 0].abs().max() > 1e-3
-    torch.testing.assert_close(embedding({**given, "tokens": spoilt}, 3).tokens, found)
-    alone = embedding({"tokens": given["tokens"][1:2, :2]}, 1)
-    torch.testing.assert_close(alone.tokens[0], found[1, :2])
-    dropped = embedding({**given, "present": torch.tensor([True, False, True])}, 3)
-    torch.testing.assert_close(dropped.tokens[1, :1], embedding(None, 3).tokens[1])
-    torch.testing.assert_close(dropped.tokens[0], found[0])
 
 
 def test_each_row_may_have_its_own_chance_to_be_dropped():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from clarkia.denoisers import Preconditioned
+from clarkia.networks.conditioning import Conditions
 from clarkia.networks.counts import num_parameters
 from clarkia.networks.dit import DiT
 from clarkia.networks.patches import patchify
@@ -173,3 +174,16 @@ def test_wrong_images_are_refused():
     for make in KINDS.values():
         with pytest.raises(ValueError, match="noise: expected 2 rows"):
             make()(torch.zeros(2, 2, 8, 8), torch.zeros(3))
+
+
+def test_the_sum_of_the_tokens_steers_the_blocks_of_a_unet():
+    torch.manual_seed(0)
+    network = unet(Conditions(token_classes=9)).eval()  # new: its cross-attention still adds nothing
+    torch.nn.init.normal_(network.leave.weight)
+    for block in network.middle:
+        torch.nn.init.normal_(block.conv2.weight, std=0.1)
+    x, noise = images()
+    same, other = torch.tensor([[1, 2]] * 3), torch.tensor([[1, 5]] * 3)
+    found = network(x, noise, {"tokens": same})
+    assert (network(x, noise, {"tokens": other}) - found).abs().max() > 1e-3
+    torch.testing.assert_close(network(x, noise, {"tokens": same.flip(1)}), found)  # a sum has no order

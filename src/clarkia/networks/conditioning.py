@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from clarkia.networks.transformer import TransformerBlock
 from clarkia.random import Noise, rand
 
 Condition: TypeAlias = Mapping[str, Tensor]
@@ -61,8 +60,6 @@ class Conditions:
         token_classes: Vocabulary of tokens given as ids.
         token_size: Numbers of a token given as an embedding; at most one of this and `token_classes`.
         max_tokens: Longest sequence, each place with a learned position; None for any length and no positions.
-        token_depth: Transformer blocks in which tokens read each other first, so that "red" knows what is red; those of
-            a pretrained encoder have done so already.
     """
 
     label_classes: tuple[int, ...] = ()
@@ -70,7 +67,6 @@ class Conditions:
     token_classes: int | None = None
     token_size: int | None = None
     max_tokens: int | None = None
-    token_depth: int = 0
 
     @property
     def has_vector(self) -> bool:
@@ -91,7 +87,6 @@ class Conditions:
             token_classes=self.token_classes,
             token_size=self.token_size,
             max_tokens=self.max_tokens,
-            token_depth=self.token_depth,
             std=std,
         )
 
@@ -112,7 +107,6 @@ class ConditionEmbedding(nn.Module):
         token_classes: Vocabulary of tokens given as ids.
         token_size: Numbers of a token given as an embedding; at most one of this and `token_classes`.
         max_tokens: Longest sequence, each place with a learned position; None for any length and no positions.
-        token_depth: Transformer blocks in which tokens read each other first.
         std: Deviation of the numbers of labels and tokens at the start: of the order of what they are added to, or a
             network long takes all labels, or all tokens, for one.
 
@@ -130,13 +124,12 @@ class ConditionEmbedding(nn.Module):
         token_classes: int | None = None,
         token_size: int | None = None,
         max_tokens: int | None = None,
-        token_depth: int = 0,
         std: float = 0.02,
     ) -> None:
         super().__init__()
         if token_classes is not None and token_size is not None:
             raise ValueError("token_size: expected None beside token_classes, tokens are ids or embeddings.")
-        self.spec = Conditions(tuple(label_classes), vector_size, token_classes, token_size, max_tokens, token_depth)
+        self.spec = Conditions(tuple(label_classes), vector_size, token_classes, token_size, max_tokens)
         self.register_buffer("nothing", torch.zeros(width), persistent=False)
         # Row 0 is the null, so that -1 means it and a class too large is an error, not the null.
         self.labels = nn.ModuleList(nn.Embedding(classes + 1, width) for classes in label_classes)
@@ -147,14 +140,6 @@ class ConditionEmbedding(nn.Module):
         self.null_token = nn.Parameter(torch.empty(width)) if self.spec.has_tokens else None
         placed = self.spec.has_tokens and max_tokens is not None
         self.positions = nn.Parameter(torch.empty(max_tokens or 0, width)) if placed else None
-        heads = next(count for count in range(max(1, width // 64), 0, -1) if width % count == 0)
-        self.reader = nn.ModuleList(
-            TransformerBlock(width, heads, modulated=False) for _ in range(token_depth if self.spec.has_tokens else 0)
-        )
-        # They start as the identity: until they have learned to read, words are better off as they are.
-        for block in self.reader:
-            for last in (block.attention.out, block.mlp[2]):  # type: ignore[union-attr,index]
-                nn.init.zeros_(last.weight)  # type: ignore[arg-type]
         tables = [table.weight for table in self.labels]
         for table in (*tables, self.ids and self.ids.weight, self.null_token, self.positions):
             if table is not None:
@@ -193,14 +178,8 @@ class ConditionEmbedding(nn.Module):
     def _tokens(self, given: dict[str, Tensor], rows: int) -> tuple[Tensor | None, Tensor | None]:
         if self.null_token is None:
             return None, None
-        h, mask = self._looked_up(given, rows, self.null_token)
-        for block in self.reader:
-            h = block(h, None, mask)
-        return h if mask is None else h.masked_fill(~mask.unsqueeze(-1), 0.0), mask
-
-    def _looked_up(self, given: dict[str, Tensor], rows: int, null: Tensor) -> tuple[Tensor, Tensor | None]:
         if "tokens" not in given:
-            return null.expand(rows, 1, -1), None
+            return self.null_token.expand(rows, 1, -1), None
         embed = self.ids if self.ids is not None else self.embeddings
         assert embed is not None
         h = embed(given["tokens"])
@@ -210,7 +189,7 @@ class ConditionEmbedding(nn.Module):
         if mask is not None:
             some = some & mask.any(1)
         # The null has its part in every batch, weight or not: engines of several devices want a gradient of all.
-        h = torch.where(some[:, None, None], h, null)
+        h = torch.where(some[:, None, None], h, self.null_token)
         if mask is None and "present" not in given:
             return h, None
         first = torch.arange(h.shape[1], device=h.device) == 0
