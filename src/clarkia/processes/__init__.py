@@ -12,6 +12,7 @@ from clarkia.processes.kernels import (
     Kernel,
     MaskedKernel,
     MixedKernel,
+    RevealKernel,
 )
 from clarkia.processes.masked import Masked
 from clarkia.processes.mixed import Mixed
@@ -51,6 +52,7 @@ __all__ = [
     "MixturePath",
     "Process",
     "RectifiedFlow",
+    "RevealKernel",
     "SubVariancePreserving",
     "Time",
     "TokenEmbeddingGaussian",

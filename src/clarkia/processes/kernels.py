@@ -132,6 +132,44 @@ class MaskedKernel:
 
 
 @dataclass(frozen=True, eq=False)
+class RevealKernel:
+    """Cells whose moment has come take a class; all others stay as they are.
+
+    It is the law given which cells those are, and two steps that agree in that can be compared by it.
+
+    Args:
+        x_t: int64 ``(n, ...)``, the state the step leaves.
+        revealed: bool ``(n, ...)``, the cells.
+        log_probs: ``(n, ..., K)``, log-probabilities of the clean classes.
+        uniforms: float64 ``(n, ...)`` in ``[0, 1)``, which its draw inverts the probabilities at.
+    """
+
+    x_t: Tensor
+    revealed: Tensor
+    log_probs: Tensor
+    uniforms: Tensor
+
+    def sample(self, generator: Noise = None) -> Tensor:
+        """The state at the numbers it was given; always the same."""
+        return reveal(self.x_t, self.revealed, self.log_probs, self.uniforms)
+
+    def log_prob(self, x_s: Tensor) -> Tensor:
+        """Log-probability of a state; minus infinity where any other cell changed or a revealed one has no class."""
+        return self._certain().log_prob(x_s)
+
+    def table(self) -> Float[Tensor, "n ... states"]:
+        """Log-probability of every state of every cell, float64 ``(n, ..., K_max + 1)``: the classes, then the mask."""
+        return self._certain().table()
+
+    def kl(self, other: RevealKernel) -> Tensor:
+        """Divergence to a kernel that reveals the same cells."""
+        return self._certain().kl(other._certain())
+
+    def _certain(self) -> MaskedKernel:
+        return MaskedKernel(self.x_t, self.revealed, torch.zeros((), dtype=torch.float64), self.log_probs)
+
+
+@dataclass(frozen=True, eq=False)
 class CategoricalKernel:
     """Independent categories, one distribution a cell.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from clarkia.processes import Discrete, DiscreteKernel, Masked, spread
-from clarkia.processes.kernels import reveal
+from clarkia.processes.kernels import RevealKernel, reveal
 from clarkia.processes.times import unspread
 from clarkia.random import Noise, rand
 from clarkia.samplers.heun import MAX_CHURN
@@ -96,7 +96,9 @@ class Ancestral(Staged):
         uniforms = torch.where(late & revealed, (moments - hidden_s) / span, uniforms)
         if self.joint is not None:
             return self.joint.reveal(x, masked, revealed, log_probs, t, generator), (moments, False)
-        return reveal(x, revealed, log_probs, uniforms), (moments, False)
+        if self.remask > 0:  # the cells that came back into play are of this draw alone
+            return reveal(x, revealed, log_probs, uniforms), (moments, False)
+        return RevealKernel(x, revealed, log_probs, uniforms), (moments, False)
 
     def kernel(
         self, denoise: Evaluate, process: Discrete, x: Tensor, t: Tensor, s: Tensor, carry: Any, generator: Noise = None

@@ -1,4 +1,4 @@
-"""Energies of whole sequences: of a causal model, of a reward, and one that counts its calls."""
+"""Energies of whole sequences: of a causal model, of a reward, their sum, and one that counts its calls."""
 
 from __future__ import annotations
 
@@ -57,6 +57,19 @@ def from_reward(reward: Callable[[Tensor], Float[Tensor, " n"]], beta: float = 1
 
     def energy(x_0: Tensor, x_t: Tensor, t: Tensor, log_probs: Tensor) -> Float[Tensor, " n"]:
         return -reward(x_0) / beta
+
+    return energy
+
+
+def total(*energies: Energy) -> Energy:
+    """The sum of several energies: what is drawn answers to all of them.
+
+    Of the residual of a whole-row law and a reward it is steering: where the candidates are many, every step draws from
+    the posterior of that law tilted by the reward.
+    """
+
+    def energy(x_0: Tensor, x_t: Tensor, t: Tensor, log_probs: Tensor) -> Float[Tensor, " n"]:
+        return torch.stack([part(x_0, x_t, t, log_probs).double() for part in energies]).sum(0)
 
     return energy
 

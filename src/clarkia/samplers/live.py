@@ -43,7 +43,7 @@ def on_live_rows(denoiser: Denoiser, x: State, t: Time, *condition: Any) -> Any:
 def ask(denoiser: Denoiser, x: State, t: Time, index: Tensor, *condition: Any) -> Any:
     """The denoiser's answer to the rows ``index`` alone; arguments as in `on_live_rows`."""
     some_t = {name: time[index] for name, time in t.items()} if isinstance(t, Mapping) else t[index]
-    return denoiser(take_rows(x, index), some_t, *(_take(part, index, num_rows(x)) for part in condition))
+    return denoiser(take_rows(x, index), some_t, *(take_condition(part, index, num_rows(x)) for part in condition))
 
 
 def splits(*condition: Any) -> bool:
@@ -76,7 +76,8 @@ def _whole(answer: Any, x: Tensor, index: Tensor) -> Any:
     return certain(x, answer).index_copy(0, index, answer)
 
 
-def _take(condition: Any, index: Tensor, rows: int) -> Any:
+def take_condition(condition: Any, index: Tensor, rows: int) -> Any:
+    """The entries ``index`` of each tensor of a condition that has one a row; anything else unchanged."""
     if isinstance(condition, Mapping):
-        return {name: _take(part, index, rows) for name, part in condition.items()}
+        return {name: take_condition(part, index, rows) for name, part in condition.items()}
     return condition[index] if isinstance(condition, Tensor) and condition.shape[:1] == (rows,) else condition

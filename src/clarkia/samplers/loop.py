@@ -22,7 +22,7 @@ from clarkia.samplers.live import on_live_rows
 from clarkia.samplers.mixed import Mixed as MixedSolver
 from clarkia.samplers.own_times import nothing_left, own_grid
 from clarkia.samplers.solver import Solver, Staged
-from clarkia.spaces import Categorical, Continuous, Space, State, num_rows
+from clarkia.spaces import Categorical, Continuous, Space, State, map_blocks, num_rows
 from clarkia.spaces import Mixed as MixedSpace
 
 
@@ -130,9 +130,11 @@ class _Evaluation:
 
     def __call__(self, x: Any, t: Any) -> Any:
         t = {name: self._cast(time) for name, time in t.items()} if isinstance(t, dict) else self._cast(t)
-        self.latest = on_live_rows(self._denoiser, x, t, *self._condition)
-        check_prediction(self.latest, x, t, self._process)
-        return self.latest
+        answer = on_live_rows(self._denoiser, x, t, *self._condition)
+        check_prediction(answer, x, t, self._process)
+        # Guidance may ask with gradients on; what is kept of an answer must not keep its graph.
+        self.latest = map_blocks(Tensor.detach, answer) if torch.is_grad_enabled() else answer
+        return answer
 
     def _cast(self, t: Tensor) -> Tensor:
         return shared(t).to(self._dtype).expand(t.shape)
