@@ -263,3 +263,14 @@ def test_each_step_asks_the_denoiser_once():
     calls.clear()
     steering.run(denoiser, PROCESS, exactly_twisted(), proposal=Guided(both), **options)
     assert calls == [16, 16, 16]
+
+
+def test_draws_of_particles_are_a_function_of_the_noise_and_of_their_weights():
+    found = steered(Rewarded(reward, SCALE), 50, groups=3, generator=generator(11), ess_threshold="never")
+    draws = [found.draw(120, generator=RowBlocks(1, 0, 150, block=50)) for _ in range(2)]
+    assert torch.equal(*draws)
+    assert draws[0].shape == (360, 3)
+    many = found.draw(20_000, generator=generator(12))
+    shares = torch.bincount(LAW.cell(many[:20_000]), minlength=27) / 20_000
+    weights = torch.zeros(27, dtype=torch.float64).index_add_(0, LAW.cell(found.group(0)), found.log_weights[0].exp())
+    assert float((shares - weights).abs().max()) < 0.02

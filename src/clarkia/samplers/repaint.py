@@ -13,6 +13,7 @@ from clarkia.processes import Gaussian, spread
 from clarkia.processes.times import shared
 from clarkia.random import Noise, randn
 from clarkia.samplers.ddim import DDPM
+from clarkia.samplers.renoise import renoised
 from clarkia.samplers.solver import Staged, Stages, drawn, require
 
 
@@ -71,7 +72,7 @@ class RePaint(Staged):
         walked = x
         for again in range(self.resamples):
             if again:
-                walked = torch.where(moving, _noised(process, walked, s, t, generator), x)
+                walked = torch.where(moving, renoised(process, walked, s, t, generator), x)  # type: ignore[arg-type]
             inner = self.solver.init(walked, process, generator)
             for start, end in pairwise(way):
                 outcome, inner = yield from self.solver.stages(process, walked, start, end, inner, generator)
@@ -82,11 +83,3 @@ class RePaint(Staged):
         alpha, sigma = process.coefficients(t, x)
         noise = randn(x.shape, generator, dtype=x.dtype, device=x.device)
         return torch.where(self.known.to(x.device), alpha * self.values.to(x) + sigma * noise, x)
-
-
-def _noised(process: Gaussian, x: Tensor, s: Tensor, t: Tensor, generator: Noise) -> Tensor:
-    """A draw of ``x_t`` given ``x_s``, with t the noisier time."""
-    (alpha_s, sigma_s), (alpha_t, sigma_t) = (process.coefficients(time, x) for time in (s, t))
-    keep = alpha_t / alpha_s
-    fresh = (sigma_t**2 - (keep * sigma_s) ** 2).clamp(min=0).sqrt()
-    return keep * x + fresh * randn(x.shape, generator, dtype=x.dtype, device=x.device)

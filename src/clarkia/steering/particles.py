@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from clarkia.random import Noise
+from clarkia.random import Noise, rand
 from clarkia.spaces import State, map_blocks, take_rows
 from clarkia.steering.resampling import Scheme, ancestors, effective_size
 
@@ -111,8 +111,9 @@ class Particles:
         parts = [ancestors(self.log_weights, scheme, generator) for _ in range(rounds)]
         chosen = torch.cat(parts, 1)
         # Which of the drawn ones are kept must not depend on their order, which is that of the particles.
-        order = torch.stack([torch.randperm(chosen.shape[1], generator=_plain(generator)) for _ in range(self.groups)])
-        chosen = chosen.gather(1, order.to(chosen.device))[:, :num_samples]
+        keys = [rand((chosen.numel() // rounds,), generator, device=chosen.device) for _ in range(rounds)]
+        order = torch.cat([key.reshape(self.groups, k) for key in keys], 1).argsort(1)
+        chosen = chosen.gather(1, order)[:, :num_samples]
         return (chosen + k * torch.arange(self.groups, device=chosen.device)[:, None]).flatten()
 
     def _check_possible(self) -> None:
@@ -131,7 +132,3 @@ def summary(particles: Particles) -> str:
         f"{particles.num_particles} particles are worth {size:.1f} at the end in the worst group "
         f"and descend from {int(particles.num_ancestors.min())} of the first generation"
     )
-
-
-def _plain(generator: Noise) -> torch.Generator | None:
-    return generator if isinstance(generator, torch.Generator) else None

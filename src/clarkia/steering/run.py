@@ -60,20 +60,21 @@ def run(
     Args:
         denoiser: ``denoiser(x_t, t, condition=None) -> prediction`` of the law to start from.
         process: Its corruption.
-        potential: The factors, such as `Twist`, `Rewarded` or `Measured`.
+        potential: The factors, such as `Twist`, `Rewarded` or those of `measured`.
         num_particles: Particles a group.
         groups: Independent samples of the target, or one a condition.
         proposal: A guided denoiser that particles follow, with their weights corrected for it; `guidance` makes such
             of one evaluation. Or a `Move`. None follows the model.
         solver: How to step; by default `samplers.DDPM` for numbers, `Ancestral` for classes, `Mixed` of both. A
-            proposal needs one whose steps have densities; a deterministic one never parts copies again.
+            proposal needs one whose steps have densities; a deterministic one never parts copies again. With
+            ``samplers.DPMSolverPP(order=2, stochasticity=1.0)`` fewer steps will do.
         ess_threshold: Particles of a group are copied where their weights are worth less than this share of them;
             ``"always"``, ``"never"``.
         resample: ``"systematic"``, ``"stratified"`` or ``"multinomial"``.
         every: Weigh before every so many steps, and at the end.
         window: Times ``(start, end)``, start >= end, within which to weigh before the end.
         condition: As in `samplers.sample`; a tensor, or each of a dict, with ``groups`` entries has one a group.
-        known: As in `samplers.sample`, for all particles or, with ``groups`` rows, a group each.
+        known: As in `samplers.sample`, one row for all particles or ``groups`` rows, the same within a group.
         rows_per_call: Particles that go through the denoiser together; None for all.
         hooks: As in `samplers.sample`.
         generator: Source of randomness.
