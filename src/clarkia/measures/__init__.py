@@ -5,6 +5,13 @@ Three rooms are used by their own names: ``measures.representations``, ``measure
 
 from clarkia.measures import kernels, outliers, representations, shift
 from clarkia.measures.assess import Assessment, Floor, assess, assess_each
+from clarkia.measures.classification import (
+    PRUNING,
+    Classification,
+    TimestepWeights,
+    diffusion_classifier,
+    fit_timestep_weights,
+)
 from clarkia.measures.collections import character_ngrams, pixels, standardised
 from clarkia.measures.comparison import Comparison, compare
 from clarkia.measures.density import (
@@ -113,6 +120,7 @@ from clarkia.measures.memorisation import (
     span_copies,
 )
 from clarkia.measures.noise_profile import NoiseProfile, noise_profile
+from clarkia.measures.null_space import NullSpaceVariance, null_space_variance
 from clarkia.measures.pairs import correlation_difference, joint_total_variation, mean_pair, pair_errors, trend_errors
 from clarkia.measures.precision import CategoricalBias, categorical_bias
 from clarkia.measures.privacy import (
@@ -129,6 +137,7 @@ from clarkia.measures.privacy import (
 )
 from clarkia.measures.rows import MixedRows, Target
 from clarkia.measures.scores import Estimate, aupr, aupro, auroc, checked_scores, fpr_at_recall
+from clarkia.measures.subspace import Subspace, leading_subspace, subspace_leak
 from clarkia.measures.tabsyn import TabsynScores, tabsyn_2024
 from clarkia.measures.two_sample import (
     PRDC,
@@ -175,11 +184,13 @@ from clarkia.measures.utility import Predictor, train_and_test
 
 __all__ = [
     "PRDC",
+    "PRUNING",
     "AlphaPrecision",
     "Assessment",
     "AttributeInference",
     "BitsPerDimension",
     "CategoricalBias",
+    "Classification",
     "Collapse",
     "Comparison",
     "Copies",
@@ -213,6 +224,7 @@ __all__ = [
     "MixedRows",
     "Neighbourhood",
     "NoiseProfile",
+    "NullSpaceVariance",
     "OdeSdeGap",
     "PNCriterion",
     "PerCondition",
@@ -223,10 +235,12 @@ __all__ = [
     "SpanCopies",
     "SteinTest",
     "SubsetMean",
+    "Subspace",
     "Subspaces",
     "Sweep",
     "TabsynScores",
     "Target",
+    "TimestepWeights",
     "TwoSampleTest",
     "UniformNoise",
     "alpha_precision",
@@ -265,6 +279,7 @@ __all__ = [
     "crps",
     "density_regimes",
     "detection_score",
+    "diffusion_classifier",
     "edlm_paper",
     "effective_number",
     "effective_rank",
@@ -281,6 +296,7 @@ __all__ = [
     "facts_of",
     "fidelity_scores",
     "fingerprint_of",
+    "fit_timestep_weights",
     "flatten",
     "flow_map_residuals",
     "fokker_planck_residual",
@@ -308,6 +324,7 @@ __all__ = [
     "kid",
     "knee",
     "kolmogorov_smirnov",
+    "leading_subspace",
     "log_density",
     "log_mean_bounds",
     "longest_shared_spans",
@@ -323,6 +340,7 @@ __all__ = [
     "mmd_permutation_test",
     "noise_profile",
     "normal_replicates",
+    "null_space_variance",
     "ode_sde_gap",
     "order_nll",
     "order_spread",
@@ -349,6 +367,7 @@ __all__ = [
     "standardised",
     "stein_test",
     "subspace_error",
+    "subspace_leak",
     "sweep",
     "tabsyn_2024",
     "total_variation",

@@ -10,6 +10,7 @@ from clarkia.networks.mlp import ResidualMLP
 from clarkia.networks.multihead import MultiHead
 from clarkia.networks.precision import Bfloat16, bfloat16_is_fast
 from clarkia.networks.sizes import matched
+from clarkia.networks.source import SourceCode, TextTrunk, VariationalEncoder
 from clarkia.networks.tabdiff import TabDiffNet
 from clarkia.networks.time_predictor import ScaledEmbedding, TimePredictor, element_policy
 from clarkia.networks.tokens import TokenTransformer
@@ -28,11 +29,14 @@ __all__ = [
     "MultiHead",
     "ResidualMLP",
     "ScaledEmbedding",
+    "SourceCode",
     "TabDiffNet",
+    "TextTrunk",
     "TimePredictor",
     "TokenTransformer",
     "UNet",
     "UViT",
+    "VariationalEncoder",
     "bfloat16_is_fast",
     "element_policy",
     "flops",

@@ -1,7 +1,9 @@
 """Losses: from a denoiser, a process and clean data to a loss a row, and the evidence lower bound."""
 
 from clarkia.objectives.balance import LevelBalance
+from clarkia.objectives.crossflow import CrossFlow, CrossModal
 from clarkia.objectives.element_time import ElementTimeDenoising
+from clarkia.objectives.forward_model import ForwardModelLoss
 from clarkia.objectives.gaussian import Denoising
 from clarkia.objectives.masked import MaskedELBO
 from clarkia.objectives.masking import ComplementaryMasking, Given, Prompt
@@ -15,9 +17,12 @@ from clarkia.objectives.score_entropy import ScoreEntropy
 
 __all__ = [
     "ComplementaryMasking",
+    "CrossFlow",
+    "CrossModal",
     "Denoising",
     "DiscreteFlowMatching",
     "ElementTimeDenoising",
+    "ForwardModelLoss",
     "Given",
     "JointDenoiser",
     "LevelBalance",
