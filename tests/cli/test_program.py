@@ -23,7 +23,8 @@ HEAVY = {"torch", "pandas", "pyarrow", "numpy", "scipy", "sklearn", "matplotlib"
 
 
 def test_the_verbs_are_those_promised():
-    assert VERBS == ["compare", "demo", "fit", "impute", "inspect", "methods", "report", "sample", "score"]
+    told = "bench compare demo fit impute inspect methods predict report sample score"
+    assert told.split() == VERBS
 
 
 @pytest.mark.parametrize("verb", VERBS)

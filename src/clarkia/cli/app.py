@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import DataError
+from .bench import bench
 from .compare import compare
 from .demo import demo
 from .errors import sentence
@@ -13,6 +14,7 @@ from .fit import fit
 from .impute import impute
 from .inspect import inspect
 from .methods import methods
+from .predict import predict
 from .report import report
 from .sample import sample
 from .score import score
@@ -30,9 +32,11 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     fit: "clarkia fit adult.csv -o adult.clarkia --target income --max-minutes 5",
     sample: "clarkia sample adult.clarkia -o rich.csv -n 1000 --where \"income = '>50K' and age between 30 and 40\"",
     impute: "clarkia impute adult.clarkia incomplete.csv -o complete.csv",
+    predict: "clarkia predict adult.clarkia people.csv --column income -o predicted.csv",
     score: "clarkia score adult.clarkia adult.csv -o scored.csv --top 20",
     report: "clarkia report adult.csv synthetic.csv --holdout adult_test.csv --target income -o report.html",
     compare: "clarkia compare photos generated --holdout more_photos -o compared.html",
+    bench: "clarkia bench counting scenes.clarkia -o counted/ --guidance 2 --best-of 4",
     inspect: "clarkia inspect adult.clarkia",
     demo: "clarkia demo",
     methods: "clarkia methods --json",

@@ -65,6 +65,14 @@ def fit(
         str | None, typer.Option(metavar="COLUMN", help="The column that reports predict.", rich_help_panel=TABLES)
     ] = None,
     role: Role = None,
+    constraint: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RULE",
+            help='A rule that every row keeps: "total = rent + food", "start <= end", "city determines country".',
+            rich_help_panel=TABLES,
+        ),
+    ] = None,
     holdout_share: Annotated[
         float,
         typer.Option(
@@ -130,7 +138,7 @@ def fit(
     check_model_output(output, resume=resume, overwrite=overwrite)
     kind = kind or kind_of(data)
     own = {
-        Kind.table: {"target": target, "role": role, "holdout_share": holdout_share},
+        Kind.table: {"target": target, "role": role, "constraint": constraint, "holdout_share": holdout_share},
         Kind.image: {"size": size, "captions": captions, "attributes": attributes, "strict": strict},
         Kind.text: {"tokens": None if tokens is Tokens.char else tokens, "length": length, "companion": companion},
     }
@@ -149,7 +157,10 @@ def fit(
     chosen = None if network is None else network.value
     if kind is Kind.table:
         roles = pairs("--role", "COLUMN=ROLE", role)
-        fit_table(data, output, target=target, roles=roles, network=chosen, holdout_share=holdout_share, **common)
+        fit_table(
+            data, output, target=target, roles=roles, constraints=constraint, network=chosen,
+            holdout_share=holdout_share, **common,
+        )  # fmt: skip
     elif kind is Kind.image:
         fit_image(
             data, output, size=size, network=chosen, captions=captions, attributes=attributes, strict=strict,

@@ -22,6 +22,7 @@ def fit_table(
     *,
     target: str | None,
     roles: dict[str, str],
+    constraints: list[str] | None,
     network: str | None,
     holdout_share: float,
     max_minutes: float | None,
@@ -50,6 +51,7 @@ def fit_table(
     model = TableModel(
         roles=roles or None,
         target=target,
+        constraints=constraints or None,
         network=network or "mlp",  # type: ignore[arg-type]  # refused by the model if it is none of its own
         max_minutes=max_minutes,
         max_steps=max_steps,
@@ -101,6 +103,7 @@ def _example_condition(model: "TableModel") -> str | None:
     codec = model.codec_
     named = sorted(zip(codec.columns, codec.codings, strict=True), key=lambda pair: pair[0].name != model.target)
     for column, coding in named:
-        if isinstance(coding, CategoryCoding) and isinstance(value := coding.values[0].as_py(), str | bool):
+        own = column.name in model.rules_.schema.names  # and not made of others by a rule
+        if own and isinstance(coding, CategoryCoding) and isinstance(value := coding.values[0].as_py(), str | bool):
             return render({column.name: Equal(value)})
     return None

@@ -56,6 +56,7 @@ def _table_model(path: Path, model: Any) -> None:
         network=f"{model.network}, {_parameters(model.denoiser_)}",
         training=_training(model.training_run_, "nats a row"),
         target=model.target or "none",
+        rules="; ".join(map(str, model.rules_.rules)) or "none",
         seed=str(model.seed),
     )
     say()

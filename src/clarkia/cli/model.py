@@ -62,6 +62,25 @@ def read_rows(path: Path) -> "pa.Table":
         return read_table(path)
 
 
+def read_of_kind(fitted: Any, kind: Kind, data: Path) -> "tuple[Any, pa.Table]":
+    """What a model of some kind is asked about, and a table with a row for each."""
+    if kind is Kind.table:
+        table = read_rows(data)
+        return table, table
+    import pyarrow as pa
+
+    if kind is Kind.image:
+        from ..models.image_data import gathered
+
+        pictures = gathered(data).images
+        names = pictures.names if hasattr(pictures, "names") else [str(number) for number in range(len(pictures))]
+        return pictures, pa.table({"picture": list(names)})
+    from ..codecs.text import text_source
+
+    texts = list(text_source(data, fitted.codec_.documents).texts())
+    return texts, pa.table({"text": texts})
+
+
 def sampler_steps(model: "TableModel", num_steps: int | None) -> int:
     """The steps that the sampler takes, each one evaluation of the network."""
     from ..models.architecture import default_steps

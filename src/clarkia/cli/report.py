@@ -127,4 +127,5 @@ def _draw(model: "TableModel", rows: int, seed: int) -> "pa.Table":
 
 def _roles(model: "TableModel") -> dict[str, str]:
     """The roles that the model found, where they say how to compare a column."""
-    return {column.name: column.role for column in model.codec_.columns if column.role != "constant"}
+    roles = {column.name: column.role for column in model.codec_.columns if column.role != "constant"}
+    return {name: role for name, role in roles.items() if name in model.rules_.schema.names}

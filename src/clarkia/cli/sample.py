@@ -15,6 +15,7 @@ from .sample_image import sample_pictures
 from .sample_table import sample_rows
 from .sample_text import sample_texts
 from .terminal import say
+from .wishes import Constraint, Exactness, HowExact, Maximize, Minimize, Particles, Strength, warnings_told, wishes
 
 TABLES, PICTURES, TEXTS = "For tables", "For pictures", "For texts"
 
@@ -52,6 +53,12 @@ def sample(
     num_steps: NumSteps = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
+    constraint: Constraint = None,
+    maximize: Maximize = None,
+    minimize: Minimize = None,
+    strength: Strength = 1.0,
+    particles: Particles = 16,
+    exactness: HowExact = Exactness.asymptotic,
     shard: Annotated[
         str | None,
         typer.Option(metavar="K/N", help="Draw only the K-th of N parts, into a folder OUT of Parquet files."),
@@ -95,7 +102,9 @@ def sample(
 ) -> None:
     """Draw new rows, pictures or texts from a model.
 
-    They are like those it learned from, or only such as meet conditions. The first 100 of a million are the same as
+    They are like those it learned from, or only such as meet conditions and keep rules, or with much of something: then
+    --particles draws compete for each. A function FILE.py:FUNCTION gets a table, an array of pictures or a list of
+    texts, and returns a number each, or of a rule whether it is kept. The first 100 of a million are the same as
     100 drawn alone. A file appears under its name once it is whole.
 
     Started by torchrun or accelerate launch, each process draws a part of them into the folder OUT. What is drawn does
@@ -117,12 +126,14 @@ def sample(
         raise DataError("--given is for tables and pictures; say how a text begins with --prompt")
     common: dict[str, Any] = {"number": number, "num_steps": num_steps, "seed": seed, "overwrite": overwrite}
     common["shard"] = chosen or Shard()
-    if kind is Kind.table:
-        sample_rows(fitted, output, given=given, **own[kind], **common)
-    elif kind is Kind.image:
-        sample_pictures(fitted, output, given=given, **own[kind], **common)
-    else:
-        sample_texts(fitted, output, **own[kind], **common)
+    common["asked"] = wishes(kind, constraint, maximize, minimize, strength, particles, exactness)
+    with warnings_told():
+        if kind is Kind.table:
+            sample_rows(fitted, output, given=given, **own[kind], **common)
+        elif kind is Kind.image:
+            sample_pictures(fitted, output, given=given, **own[kind], **common)
+        else:
+            sample_texts(fitted, output, **own[kind], **common)
     if chosen is not None and folder is not None:
         remove_others(folder, chosen)
         if shard is None and chosen.count > 1:

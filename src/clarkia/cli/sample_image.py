@@ -12,6 +12,7 @@ from .outputs import check_output, table_writer
 from .picture_rows import PICTURES_PER_WRITE, picture_name, picture_rows, picture_schema
 from .signals import keeping
 from .terminal import counted, say, size_of
+from .wishes import particles_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +32,7 @@ def sample_pictures(
     seed: int,
     overwrite: bool,
     shard: Shard,
+    asked: dict[str, Any],
 ) -> None:
     """Draw pictures from a model; see `sample`."""
     if output is None:
@@ -41,10 +43,10 @@ def sample_pictures(
     if ending not in ("", ".png", ".npy", ".parquet"):
         raise DataError(f"cannot write pictures to {output}: give a .png, a .npy, or a folder; or a .parquet")
     _check(output, ending, overwrite=overwrite)
-    asked: dict[str, Any] = dict(pairs("--given", "NAME=VALUE", given))
-    asked |= {} if caption is None else {"caption": caption}
+    told: dict[str, Any] = dict(pairs("--given", "NAME=VALUE", given))
+    told |= {} if caption is None else {"caption": caption}
     if ending == ".parquet":
-        picture_schema(asked)  # refuses what has no place in it
+        picture_schema(told)  # refuses what has no place in it
     share = shard.share(number or 16)
     count = share.stop - share.start
 
@@ -52,15 +54,15 @@ def sample_pictures(
 
     from ..models.image_parts import STEPS
 
-    evaluations = (num_steps or STEPS) * (2 if guidance and asked else 1)
+    evaluations = (num_steps or STEPS) * (2 if guidance and told else 1) * particles_of(asked)
     batches = fitted.sample_batches(
-        count, given=asked, seed=seed, num_steps=num_steps, guidance_scale=guidance, start=share.start
+        count, given=told, seed=seed, num_steps=num_steps, guidance_scale=guidance, start=share.start, **asked
     )
     with keeping(f"{output} was not written"), counting(fitted, "sampling", count, evaluations, "picture"):
         if ending == "":
             _write_folder(output, batches)
         elif ending == ".parquet":
-            _write_rows(output, batches, share.start, asked, overwrite=overwrite)
+            _write_rows(output, batches, share.start, told, overwrite=overwrite)
         else:
             _write_file(output, ending, np.concatenate(list(batches)), overwrite=overwrite)
     say(f"{counted(count, 'picture')} in {output}" + ("" if output.is_dir() else f" ({size_of(output)})"))

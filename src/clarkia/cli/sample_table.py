@@ -1,7 +1,7 @@
 """Sampling rows."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
 from ..shards import Shard
@@ -10,7 +10,8 @@ from .options import pairs
 from .outputs import check_table_output, table_writer
 from .rows import show_rows
 from .signals import keeping
-from .terminal import counted, say, size_of
+from .terminal import counted, say, size_of, waiting
+from .wishes import particles_of
 
 if TYPE_CHECKING:
     from ..models.table import TableModel
@@ -30,6 +31,7 @@ def sample_rows(
     seed: int,
     overwrite: bool,
     shard: Shard,
+    asked: dict[str, Any],
 ) -> None:
     """Draw rows from a model; see `sample`."""
     if output is not None:
@@ -39,10 +41,18 @@ def sample_rows(
     values = {name: value or None for name, value in pairs("--given", "COLUMN=VALUE", given).items()}
     share = shard.share(number or (fitted.n_rows_ if output else _SHOWN))
     count = share.stop - share.start
-    batches = fitted.sample_batches(
-        count, given=values or None, where=where, complete=complete, seed=seed, num_steps=num_steps, start=share.start
-    )
-    steps = sampler_steps(fitted, num_steps)
+    with waiting("asking"):  # a reward may need some rows to find its unit
+        batches = fitted.sample_batches(
+            count,
+            given=values or None,
+            where=where,
+            complete=complete,
+            seed=seed,
+            num_steps=num_steps,
+            start=share.start,
+            **asked,
+        )
+    steps = sampler_steps(fitted, num_steps) * particles_of(asked)
     if output is None:
         import pyarrow as pa
 
@@ -53,7 +63,7 @@ def sample_rows(
     with (
         keeping(f"{output} was not written"),
         counting(fitted, "sampling", count, steps),
-        table_writer(output, fitted.codec_.schema, overwrite=overwrite) as write,
+        table_writer(output, fitted.rules_.schema, overwrite=overwrite) as write,
     ):
         for batch in batches:
             write(batch)

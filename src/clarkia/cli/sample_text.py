@@ -1,7 +1,7 @@
 """Writing texts."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
 from ..shards import Shard
@@ -9,6 +9,7 @@ from .model import counting
 from .outputs import check_output, table_writer, write_text
 from .signals import keeping
 from .terminal import counted, say, size_of
+from .wishes import particles_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,7 @@ def sample_texts(
     seed: int,
     overwrite: bool,
     shard: Shard,
+    asked: dict[str, Any],
 ) -> None:
     """Write texts from a model; see `sample`."""
     if output is not None:
@@ -48,8 +50,10 @@ def sample_texts(
         num_steps=num_steps,
         seed=seed,
         start=share.start,
+        **asked,
     )
-    with keeping("nothing was written"), counting(fitted, "writing", count, num_steps or fitted.codec_.length, "text"):
+    steps = (num_steps or fitted.codec_.length) * particles_of(asked)
+    with keeping("nothing was written"), counting(fitted, "writing", count, steps, "text"):
         if output is not None and output.suffix.lower() == ".parquet":
             _write_rows(output, batches, overwrite=overwrite)
         else:

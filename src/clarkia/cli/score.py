@@ -1,14 +1,14 @@
 """clarkia score: how likely every row, picture or text is, and which are the most unusual."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import DataError
 from .errors import about
 from .kinds import Kind
-from .model import counting, kind_of_model, open_model, read_rows
+from .model import counting, kind_of_model, open_model, read_of_kind
 from .options import ModelFile, Overwrite, Seed
 from .outputs import check_table_output, write_table
 from .rows import show_rows
@@ -46,7 +46,7 @@ def score(
     fitted = open_model(model)
     kind = kind_of_model(fitted)
     with about(data):
-        rows, table = _read(fitted, kind, data)
+        rows, table = read_of_kind(fitted, kind, data)
     if output is not None and COLUMN in table.column_names:
         raise DataError(f"{data} has a column {COLUMN!r} already; rename it, so that the scores have a place")
     with keeping("nothing was written"):
@@ -57,29 +57,14 @@ def score(
 
             write_table(output, table.append_column(COLUMN, pa.array(scores)), overwrite=overwrite)
     noun = _NOUNS[kind]
-    say(f"{counted(len(scores), noun)}, {scores.mean():.2f} nats a {noun} on average")
+    kept = scores[scores > float("-inf")]
+    average = f"{kept.mean():.2f} nats a {noun} on average" if len(kept) else "none of which keeps the model's rules"
+    say(f"{counted(len(scores), noun)}, {average}")
+    if 0 < len(kept) < len(scores):
+        say(f"{counted(len(scores) - len(kept), noun)} left out of the average: rules of the model are broken there")
     if output is not None:
         say(f"scores in {output} ({size_of(output)}), column {COLUMN}")
     _show_unusual(scores, table, noun, top)
-
-
-def _read(fitted: Any, kind: Kind, data: Path) -> "tuple[Any, pa.Table]":
-    """What the model scores, and the table that the scores are a column of."""
-    if kind is Kind.table:
-        table = read_rows(data)
-        return table, table
-    import pyarrow as pa
-
-    if kind is Kind.image:
-        from ..models.image_data import gathered
-
-        pictures = gathered(data).images
-        names = pictures.names if hasattr(pictures, "names") else [str(number) for number in range(len(pictures))]
-        return pictures, pa.table({"picture": list(names)})
-    from ..codecs.text import text_source
-
-    texts = list(text_source(data, fitted.codec_.documents).texts())
-    return texts, pa.table({"text": texts})
 
 
 def _show_unusual(scores: "np.ndarray", table: "pa.Table", noun: str, top: int) -> None:

@@ -123,7 +123,7 @@ def parse(text: str) -> dict[str, Condition]:
 
 def render(conditions: Mapping[str, Condition]) -> str:
     """Write conditions as text that `parse` reads back (times and decimals as quoted text)."""
-    return " and ".join(_render_one(_render_name(name), condition) for name, condition in conditions.items())
+    return " and ".join(_render_one(render_name(name), condition) for name, condition in conditions.items())
 
 
 def intersect(name: str, first: Condition, second: Condition) -> Condition:
@@ -263,7 +263,8 @@ def _check_value(value: Any) -> None:
         raise DataError(f"A condition compares with finite numbers, not with {value!r}.")
 
 
-def _render_name(name: str) -> str:
+def render_name(name: str) -> str:
+    """Write the name of a column as `parse` reads it."""
     if _PLAIN_NAME.match(name) and name.lower() not in _KEYWORDS:
         return name
     return '"' + name.replace('"', '""') + '"'
@@ -293,7 +294,7 @@ def _render_one(name: str, condition: Condition) -> str:
 
 
 def _exclude(name: str, first: Condition, second: Condition) -> Condition:
-    quoted = _render_name(name)
+    quoted = render_name(name)
     raise DataError(f"No cell satisfies both {_render_one(quoted, first)} and {_render_one(quoted, second)}.")
 
 

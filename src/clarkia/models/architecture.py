@@ -111,6 +111,12 @@ def default_solver() -> samplers.Mixed:
     return samplers.Mixed(numeric=samplers.DPMSolverPP(order=2), categorical=samplers.Ancestral(order="stratified"))
 
 
+def stochastic_solver() -> samplers.Mixed:
+    """The same with noise in every step, so that copies of a particle part."""
+    numeric = samplers.DPMSolverPP(order=2, stochasticity=1.0)
+    return samplers.Mixed(numeric=numeric, categorical=samplers.Ancestral(order="stratified"))
+
+
 def default_steps(space: MixedSpace) -> int:
     """Enough steps to reveal every categorical position alone, and never fewer than the Gaussian blocks need."""
     positions = sum(len(block.counts) for block in space.blocks.values() if isinstance(block, Categorical))

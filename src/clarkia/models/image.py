@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
@@ -18,12 +18,12 @@ from clarkia.codecs.descriptions import DescriptionCodec
 from clarkia.codecs.image import ImageCodec
 from clarkia.denoisers import Preconditioned
 from clarkia.errors import DataError
-from clarkia.models import files, image_fit, image_parts
-from clarkia.models.devices import chosen_device
+from clarkia.models import files, image_files, image_fit, image_parts
+from clarkia.models.classify import classify_images
 from clarkia.models.image_data import gathered
 from clarkia.models.pictures import PictureSampler, of_rows
+from clarkia.models.wishes import NUM_PARTICLES, Exactness, Steering
 from clarkia.processes import Gaussian
-from clarkia.training import TrainingOptions, TrainingRun
 
 
 class ImageModel(BaseEstimator):
@@ -174,39 +174,51 @@ class ImageModel(BaseEstimator):
         n: int = 1,
         *,
         given: Mapping[str, Any] | None = None,
+        constraints: Sequence[Callable[[NDArray[np.uint8]], Any]] | None = None,
+        reward: Callable[[NDArray[np.uint8]], Any] | None = None,
+        reward_scale: float = 1.0,
+        num_particles: int = NUM_PARTICLES,
+        exactness: Exactness = "asymptotic",
         seed: int = 0,
         num_steps: int | None = None,
         guidance_scale: float = 0.0,
         solver: samplers.Solver | None = None,
         images_per_batch: int = 64,
     ) -> NDArray[np.uint8]:
-        """Draw pictures.
+        """Draw pictures, of their law or of a tilt of it.
 
         Args:
             n: how many.
             given: what is to be said of them: a value of "class" or of another attribute, or a sentence as "caption";
                 or a list of n of them.
+            constraints: functions of an array of pictures that say which of them may be drawn.
+            reward: a function of an array of pictures that returns a number each; their law is tilted by
+                ``exp(reward_scale * reward)``.
+            reward_scale: how much the reward counts.
+            num_particles: for constraints and rewards, draws that compete for each picture.
+            exactness: how constraints and rewards are met: "exact" (constraints alone), "asymptotic" or "heuristic",
+                see `TableModel.sample`.
             seed: fixes the draws; picture i is the same whatever `n` and `images_per_batch`.
             num_steps: solver steps; each of the default solver's is one evaluation of the network.
             guidance_scale: classifier-free guidance towards `given`.
-            solver: instead of DPM-Solver++(2M).
-            images_per_batch: how many go through the network together.
+            solver: instead of DPM-Solver++(2M), or for particles of its stochastic form.
+            images_per_batch: how many go through the network together, particles included.
 
         Returns:
             uint8 ``(n, h, w)``, or ``(n, h, w, 3)`` for colour.
 
         Raises:
-            DataError: something is asked that the model was not told, or a number is out of its range.
+            DataError: something is asked that the model was not told, a number is out of its range, a reward is not a
+                finite number a picture, or constraints hold for hardly any picture (with an estimate of how few).
+
+        Warns:
+            CollapseWarning: the weights of the particles rest on very few of them.
         """
         batches = self.sample_batches(
-            n,
-            given=given,
-            seed=seed,
-            num_steps=num_steps,
-            guidance_scale=guidance_scale,
-            solver=solver,
-            images_per_batch=images_per_batch,
-        )
+            n, given=given, constraints=constraints, reward=reward, reward_scale=reward_scale,
+            num_particles=num_particles, exactness=exactness, seed=seed, num_steps=num_steps,
+            guidance_scale=guidance_scale, solver=solver, images_per_batch=images_per_batch,
+        )  # fmt: skip
         drawn = list(batches)
         return np.concatenate(drawn) if drawn else self.codec_.decode(torch.empty(0, *self.codec_.space.shape))
 
@@ -221,6 +233,7 @@ class ImageModel(BaseEstimator):
         solver: samplers.Solver | None = None,
         images_per_batch: int = 64,
         start: int = 0,
+        **wishes: Any,
     ) -> Iterator[NDArray[np.uint8]]:
         """The pictures of `sample` in batches, made as they are asked for; `start` is the number of the first."""
         check_is_fitted(self)
@@ -228,13 +241,14 @@ class ImageModel(BaseEstimator):
             found = f"{n} from {start} on, {images_per_batch} a batch"
             raise DataError(f"n: expected zero or a positive number of pictures, found {found}.")
         self.descriptions_.given(given or {}, n)  # refuses what cannot be asked, before the first batch is drawn
-        sampler = self._sampler(num_steps, guidance_scale, solver)
+        sampler, steering = self._sampler(num_steps, guidance_scale, solver), Steering.of(**wishes)
+        size = max(1, images_per_batch // steering.num_particles) if steering.by_particles else images_per_batch
 
         def batch(first: int) -> NDArray[np.uint8]:
-            rows = min(images_per_batch, n - first)
-            return sampler.pictures(of_rows(given, first, rows), seed=seed, start=start + first, rows=rows)
+            rows = min(size, n - first)
+            return sampler.wished(of_rows(given, first, rows), steering, seed=seed, start=start + first, rows=rows)
 
-        return (batch(first) for first in range(0, n, images_per_batch))
+        return (batch(first) for first in range(0, n, size))
 
     def impute(
         self,
@@ -321,6 +335,25 @@ class ImageModel(BaseEstimator):
         """Mean of `score_samples`: scikit-learn's score of a density."""
         return float(self.score_samples(X).mean())
 
+    def classify(self, X: Any, attribute: str = "class", **options: Any) -> pd.DataFrame:
+        """Probabilities of what may be said of pictures, by how well the model restores them when it is told so.
+
+        Args:
+            X: pictures, as of `fit`.
+            attribute: what is asked: "class", another attribute, or "caption".
+            options: further arguments of `clarkia.models.classify.classify_images`: candidates, given, prior,
+                num_draws, seed.
+
+        Returns:
+            A frame with a row a picture and a column a candidate; rows sum to one.
+
+        Raises:
+            DataError: an attribute or a candidate that the model does not know, or captions without candidates.
+
+        Source: Your Diffusion Model is Secretly a Zero-Shot Classifier (2023).
+        """
+        return classify_images(self, X, attribute, **options)
+
     def _sampler(self, num_steps: int | None, guidance_scale: float, solver: samplers.Solver | None) -> PictureSampler:
         return PictureSampler(
             self.codec_,
@@ -343,15 +376,7 @@ class ImageModel(BaseEstimator):
             DataError: the path exists and `overwrite` is false, or cannot be written.
         """
         check_is_fitted(self)
-        config = {
-            "parameters": self.get_params(),
-            "codec": self.codec_.to_json(),
-            "descriptions": self.descriptions_.to_json(),
-            "data": {"rows": self.n_images_, "std": self.data_std_, "shape": list(self.latent_shape_)},
-            "training": asdict(self.training_run_),
-        }
-        weights = self.denoiser_.state_dict()
-        files.write_model(path, kind="image", config=config, weights=weights, tables={}, overwrite=overwrite)
+        image_files.write(self, path, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ImageModel:
@@ -365,35 +390,4 @@ class ImageModel(BaseEstimator):
     @classmethod
     def from_parts(cls, parts: files.ModelParts, path: str | os.PathLike[str]) -> ImageModel:
         """The model that the parts of a model file describe."""
-        files.require_kind(parts, "image", path)
-        try:
-            config = parts.config
-            model = cls(**config["parameters"])
-            image_parts.check_options(model)
-            codec, descriptions = (
-                ImageCodec.from_json(config["codec"]),
-                DescriptionCodec.from_json(config["descriptions"]),
-            )
-            data = image_fit.DataFacts(config["data"]["rows"], config["data"]["std"], tuple(config["data"]["shape"]))
-            process, denoiser = image_parts.build(data.shape, descriptions.conditions, data.std, model)
-            denoiser.load_state_dict(parts.weights)
-            model.training_run_ = TrainingRun(**config["training"])
-            model.skipped_ = ()
-            return model._fitted(codec, descriptions, data, process, denoiser.eval().to(chosen_device(model.device)))
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise DataError(f"the model file {path} does not describe an image model; get a fresh copy") from error
-
-    def _training_options(self, rows: int, device: torch.device) -> TrainingOptions:
-        batch_size = max(1, min(self.batch_size, rows))
-        fast = device.type != "cpu"
-        return TrainingOptions(
-            batch_size=batch_size,
-            learning_rate=self.learning_rate,
-            betas=(0.9, 0.99),
-            max_steps=self.max_steps,
-            max_minutes=self.max_minutes,
-            validate_every=max(1, min(500, (self.max_steps or 4000) // 8)),
-            patience=self.patience,
-            precision="bfloat16" if self.precision == "bfloat16" or (self.precision == "auto" and fast) else "float32",
-            seed=self.seed,
-        )
+        return image_files.fill(cls, parts, path)

@@ -122,7 +122,7 @@ def fit(
             losses.append(objective(module, _seen(part["image"], model.autoencoder), noise, _condition(part)).cpu())
         return float(torch.cat(losses).double().mean())
 
-    options = model._training_options(len(train), device)
+    options = training_options(model, len(train), device)
     return training.fit(
         denoiser,
         loss,
@@ -209,3 +209,20 @@ def _sampler_of_grids(model: ImageModel, folder: Path) -> Any:
         )
 
     return write
+
+
+def training_options(model: ImageModel, rows: int, device: torch.device) -> training.TrainingOptions:
+    """How a model of these settings is trained on so many rows."""
+    batch_size = max(1, min(model.batch_size, rows))
+    fast = device.type != "cpu"
+    return training.TrainingOptions(
+        batch_size=batch_size,
+        learning_rate=model.learning_rate,
+        betas=(0.9, 0.99),
+        max_steps=model.max_steps,
+        max_minutes=model.max_minutes,
+        validate_every=max(1, min(500, (model.max_steps or 4000) // 8)),
+        patience=model.patience,
+        precision="bfloat16" if model.precision == "bfloat16" or (model.precision == "auto" and fast) else "float32",
+        seed=model.seed,
+    )

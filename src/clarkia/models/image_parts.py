@@ -88,6 +88,11 @@ def default_solver() -> samplers.Solver:
     return samplers.DPMSolverPP(order=2)
 
 
+def stochastic_solver() -> samplers.Solver:
+    """The same with noise in every step, so that copies of a particle part."""
+    return samplers.DPMSolverPP(order=2, stochasticity=1.0)
+
+
 def times(process: Gaussian, num_steps: int | None) -> Tensor:
     """The grid of the default solver."""
     steps = num_steps or STEPS

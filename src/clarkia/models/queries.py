@@ -16,7 +16,7 @@ from clarkia.denoisers import Denoiser
 from clarkia.errors import DataError
 from clarkia.processes import Mixed
 from clarkia.random import Noise, choose, rand
-from clarkia.spaces import Continuous
+from clarkia.spaces import Categorical, Continuous
 from clarkia.spaces import Mixed as MixedSpace
 
 State = dict[str, Tensor]
@@ -120,12 +120,26 @@ def known_cells(
     Raises:
         DataError: under the model hardly any row meets the conditions.
     """
-    x, mask = _nothing_known(process, space, rows)
+    x, mask = nothing_known(process, space, rows)
     bounded = [clue for clue in clues if not clue.is_value]
     for clue in clues[: len(clues) - len(bounded)]:
         level = int(torch.isfinite(clue.log_share).nonzero()[0])
         _hold(x, mask, clue, torch.full((rows,), level), torch.full((rows,), 0.5, dtype=torch.float64))
     return _draw_bounded(x, mask, bounded, denoiser, rows, generator) if bounded else (x, mask)
+
+
+def forbidden(codec: TableCodec, clues: list[Clue]) -> dict[str, Tensor]:
+    """By block, the classes that conditions rule out, bool ``(positions, classes)``; none where they rule out none."""
+    found: dict[str, Tensor] = {}
+    for clue in clues:
+        impossible = torch.isinf(clue.log_share)
+        if clue.level is not None and bool(impossible.any()):
+            name, position = clue.level
+            block = codec.space.blocks[name]
+            assert isinstance(block, Categorical)
+            found.setdefault(name, torch.zeros(len(block.counts), block.max_classes, dtype=torch.bool))
+            found[name][position, : len(impossible)] = impossible
+    return found
 
 
 def stated(table: pa.Table, conditions: Mapping[str, Condition]) -> pa.Table:
@@ -253,7 +267,8 @@ def _hold(x: State, mask: State, clue: Clue, level: Tensor, uniforms: Tensor) ->
         mask["numeric"][:, clue.residual] = held
 
 
-def _nothing_known(process: Mixed, space: MixedSpace, rows: int) -> tuple[State, State]:
+def nothing_known(process: Mixed, space: MixedSpace, rows: int) -> tuple[State, State]:
+    """A state of which no cell is known, and its mask."""
     x: State = {}
     for name, block in space.blocks.items():
         if isinstance(block, Continuous):

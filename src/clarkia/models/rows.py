@@ -1,21 +1,32 @@
 """Drawing rows: the sampling loop between a query's known cells and a decoded table."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
 
-from clarkia import samplers
+from clarkia import samplers, steering
 from clarkia.codecs import Condition, TableCodec
+from clarkia.codecs.constraints import RuleEncoding
+from clarkia.codecs.table.fixed import KeyCoding
 from clarkia.denoisers import Denoiser
-from clarkia.guidance import classifier_free, unaware_of
-from clarkia.models import architecture, missing, queries
+from clarkia.guidance import classifier_free, unaware_of, without_classes
+from clarkia.guidance.guided import Guided
+from clarkia.models import architecture, missing, queries, steered
+from clarkia.models.questions import Question
 from clarkia.processes import Mixed
 from clarkia.random import RowBlocks, rand
 
 State = dict[str, Tensor]
+
+ROWS_PER_EVALUATION = 4096
+"""Rows that go through the network together: enough to keep it busy, few enough for the cache."""
 
 _STREAMS = 4
 """Sources of noise that an attempt may use, each of its own seed."""
@@ -26,12 +37,13 @@ class RowSampler:
     """What rows are drawn with.
 
     Attributes:
-        codec: of the table.
+        codec: of the table, its columns changed by the rules.
         process: the mixed process.
         denoiser: the trained denoiser.
         num_steps: solver steps; None for the default of the space.
         guidance_scale: classifier-free guidance towards known cells.
         solver: None for the default.
+        encoding: of the rules; by default of none.
     """
 
     codec: TableCodec
@@ -40,19 +52,36 @@ class RowSampler:
     num_steps: int | None = None
     guidance_scale: float = 0.0
     solver: samplers.Mixed | None = None
+    encoding: RuleEncoding = field(default_factory=lambda: RuleEncoding(pa.schema([])))
 
-    def table(
-        self, conditions: Mapping[str, Condition], *, complete: bool, seed: int, start: int, rows: int
-    ) -> pa.Table:
-        """Rows number `start` and after of the law given the conditions; each depends on the seed and its number."""
+    @property
+    def steps(self) -> int:
+        """Solver steps."""
+        return self.num_steps or architecture.default_steps(self.codec.space)
+
+    def table(self, question: Question, *, complete: bool, seed: int, start: int, rows: int) -> pa.Table:
+        """Rows number `start` and after, each a function of the seed and its number."""
+        if not question.wish:
+            return self.plain(question.conditions, complete, seed, start, rows)
+        if question.by_particles:
+            return self._by_particles(question, complete, seed, start, rows)
+
+        def draw(attempt: int, copies: int, first: int, some: int) -> pa.Table:
+            # Attempts are far enough apart for those that draw again what a condition cuts.
+            source = seed + (attempt * 32 * _STREAMS << 32)
+            return self.plain(question.conditions, complete, source, (start + first) * copies, some * copies)
+
+        kept = steered.first_kept(draw, question.wish, rows, together=ROWS_PER_EVALUATION)
+        return self._with_keys(kept, start)
+
+    def plain(self, conditions: Mapping[str, Condition], complete: bool, seed: int, start: int, rows: int) -> pa.Table:
+        """Rows that meet conditions on columns as they are coded, whatever is wished besides."""
         clues = queries.clues(self.codec, conditions)
 
         def attempt(number: int) -> pa.Table:
             # What takes as many draws as the hardest of its rows needs has noise of its own: the draws that come after
             # would otherwise depend on which rows are drawn together.
-            cells, asked, holes, rare = (
-                RowBlocks(seed + (number * _STREAMS + stream << 32), start, rows) for stream in range(_STREAMS)
-            )
+            cells, asked, holes, rare = _sources(seed, number, start, rows)
             known = queries.known_cells(clues, self.denoiser, self.process, self.codec.space, rows, asked)
             state = self.fill(known, cells)
             if complete:
@@ -60,7 +89,58 @@ class RowSampler:
                 state = self.fill((state, present), holes, present_only=True)
             return queries.stated(self.decode(state, rare if clues else cells, start), conditions)
 
-        return queries.until_satisfied(attempt, lambda table: self.codec.satisfies(table, conditions))
+        drawn = queries.until_satisfied(attempt, lambda table: self.codec.satisfies(table, conditions))
+        return self.encoding.backward(drawn)
+
+    def _by_particles(self, question: Question, complete: bool, seed: int, start: int, rows: int) -> pa.Table:
+        clues = queries.clues(self.codec, question.conditions)
+        # Particles of a row share what they hold: what is stated. What is bounded they must find within its bounds.
+        stated = [clue for clue in clues if clue.is_value]
+        forbidden = queries.forbidden(self.codec, [clue for clue in clues if not clue.is_value])
+
+        def shown(state: State, uniforms: np.ndarray) -> pa.Table:
+            drawn = self.codec.decode(state, uniforms)
+            return self.encoding.backward(queries.stated(drawn, question.conditions))
+
+        def run(attempt: int, k: int, first: int, some: int) -> tuple[steering.Particles, pa.Table]:
+            cells, asked, _, rare = _sources(seed, attempt, (start + first) * k, some * k)
+            known = queries.known_cells(stated, self.denoiser, self.process, self.codec.space, some * k, asked)
+            held = any(bool(part.any()) for part in known[1].values())
+            buckets = rand((some * k, len(self.codec.columns)), rare).numpy()
+            foresight = steered.Foresight(
+                question.wish,
+                lambda state: shown(state, np.full_like(buckets, 0.5)),
+                lambda state: shown(state, buckets),
+                # Residuals are standard normal numbers.
+                steering.Foreseen(num_draws=4, data_std=1.0),
+                k,
+            )
+            denoiser = self._denoiser(known[1], held, present_only=complete)
+            return steered.particles(
+                denoiser,
+                self.process,
+                foresight,
+                proposal=_within(denoiser, forbidden) if forbidden else None,
+                rows=some,
+                steps=self.steps,
+                num_steps=self.steps,
+                shape=self.codec.space,
+                solver=self.solver or architecture.stochastic_solver(),
+                known=known if held else None,
+                generator=cells,
+                dtype=torch.float32,
+            )
+
+        found = steered.chosen(
+            run,
+            question.wish,
+            lambda attempt, first, some: _sources(seed, attempt, start + first, some)[2],  # no other use of these
+            lambda count: self.plain(question.conditions, complete, 0, 0, count),
+            rows=rows,
+            num_particles=question.num_particles,
+            best=question.exactness == "heuristic",
+        )
+        return self._with_keys(found, start)
 
     @torch.no_grad()
     def fill(self, known: tuple[State, State], source: RowBlocks, *, present_only: bool = False) -> State:
@@ -69,17 +149,13 @@ class RowSampler:
         if all(bool(cells.all()) for cells in mask.values()):
             return values
         held = any(bool(cells.any()) for cells in mask.values())
-        denoiser = missing.never_missing(self.codec, self.denoiser) if present_only else self.denoiser
-        if self.guidance_scale and held:
-            free = unaware_of(denoiser, self.process, mask)
-            denoiser = classifier_free(denoiser, self.guidance_scale, unconditional=free)
         drawn = samplers.sample(
-            denoiser,
+            self._denoiser(mask, held, present_only=present_only),
             self.process,
             num_samples=source.rows,
             shape=self.codec.space,
             solver=self.solver or architecture.default_solver(),
-            num_steps=self.num_steps or architecture.default_steps(self.codec.space),
+            num_steps=self.steps,
             known=(values, mask) if held else None,
             generator=source,
             dtype=torch.float32,
@@ -90,3 +166,33 @@ class RowSampler:
         """The rows that a state stands for; `start` is the number of the first, from which keys are made."""
         uniforms = rand((source.rows, len(self.codec.columns)), source).numpy()
         return self.codec.decode(state, uniforms, first_row=start)
+
+    def _denoiser(self, mask: State, held: bool, *, present_only: bool) -> Any:
+        denoiser = missing.never_missing(self.codec, self.denoiser) if present_only else self.denoiser
+        if not (self.guidance_scale and held):
+            return denoiser
+        free = unaware_of(denoiser, self.process, mask)
+        return classifier_free(denoiser, self.guidance_scale, unconditional=free)
+
+    def _with_keys(self, table: pa.Table, start: int) -> pa.Table:
+        """The table with the keys of rows number `start` and after."""
+        for column, coding in zip(self.codec.columns, self.codec.codings, strict=True):
+            if isinstance(coding, KeyCoding):
+                index = table.schema.get_field_index(column.name)
+                own = table.schema.field(index)
+                table = table.set_column(index, own, coding.decode(table.num_rows, start).cast(own.type))
+        return table
+
+
+def _within(denoiser: Denoiser, forbidden: dict[str, Tensor]) -> Guided:
+    """A proposal that never draws a forbidden class."""
+
+    def both(x_t: Any, t: Any, condition: Any = None) -> tuple[Any, Any]:
+        plain = denoiser(x_t, t)
+        return plain, without_classes(lambda *asked: plain, forbidden)(x_t, t)
+
+    return Guided(both)
+
+
+def _sources(seed: int, attempt: int, start: int, rows: int) -> list[RowBlocks]:
+    return [RowBlocks(seed + (attempt * _STREAMS + stream << 32), start, rows) for stream in range(_STREAMS)]

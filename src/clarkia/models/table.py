@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from clarkia import samplers
 from clarkia.adapters.frames import from_arrow, to_arrow
 from clarkia.codecs import TableCodec
+from clarkia.codecs.constraints import RuleEncoding, parse_rules
 from clarkia.errors import DataError
-from clarkia.models import architecture, files, queries
-from clarkia.models.rows import RowSampler
-from clarkia.models.table_fit import encode, fit_denoiser, split_rows, tensors
-from clarkia.random import RowBlocks
-from clarkia.training import TrainingOptions, TrainingRun
-
-ROWS_PER_EVALUATION = 4096
-"""Rows that go through the network together: enough to keep it busy, few enough for the cache."""
+from clarkia.models import architecture, files, filling, predictions, queries, table_files, table_scores
+from clarkia.models.questions import Question
+from clarkia.models.rows import ROWS_PER_EVALUATION, RowSampler
+from clarkia.models.steered import PILOT
+from clarkia.models.table_fit import encode, fit_denoiser, split_rows
+from clarkia.models.wishes import NUM_PARTICLES, Exactness
+from clarkia.training import TrainingOptions
 
 
 class TableModel(BaseEstimator):
@@ -37,6 +34,8 @@ class TableModel(BaseEstimator):
         roles: declared roles of columns ("categorical", "integer", "real", "date", "key", "drop", ...); the others are
             inferred.
         target: the column that reports predict; kept with the model, otherwise a column like any other.
+        constraints: rules that every row keeps, as text, see `clarkia.codecs.constraints.parse_rule`: sums, orders and
+            linked columns are built into what is learned, others are seen to when rows are drawn.
         network: "mlp", a residual MLP; "tabdiff", the network of the paper; or "fields", a transformer with a token a
             cell.
         width: width of the network; by default 384 for "mlp", 1024 for "tabdiff", 128 for "fields".
@@ -56,8 +55,9 @@ class TableModel(BaseEstimator):
         seed: fixes everything random in `fit`.
 
     Attributes (after `fit`):
-        codec_: the table's codec. process_: the mixed process. denoiser_: the trained denoiser, a torch module.
-        training_run_: what the training did. n_rows_: rows seen. n_features_in_, feature_names_in_: the columns.
+        codec_: the codec of the table, its columns changed by the rules. rules_: these. process_: the mixed process.
+        denoiser_: the trained denoiser, a torch module. training_run_: what the training did. n_rows_: rows seen.
+        n_features_in_, feature_names_in_: the columns.
 
     Source: TabDiff: a Mixed-type Diffusion Model for Tabular Data Generation (2024), with numeric columns coded as
     levels and training on any subset of observed columns.
@@ -68,6 +68,7 @@ class TableModel(BaseEstimator):
         *,
         roles: Mapping[str, str] | None = None,
         target: str | None = None,
+        constraints: Sequence[Any] | None = None,
         network: Literal["mlp", "tabdiff", "fields"] = "mlp",
         width: int | None = None,
         depth: int = 3,
@@ -86,6 +87,7 @@ class TableModel(BaseEstimator):
     ):
         self.roles = roles
         self.target = target
+        self.constraints = constraints
         self.network = network
         self.width = width
         self.depth = depth
@@ -130,16 +132,19 @@ class TableModel(BaseEstimator):
         if self.target is not None and self.target not in table.column_names:
             raise DataError(f"target: the table has no column {self.target!r}, only {', '.join(table.column_names)}.")
         groups = self.groups or int(np.clip(table.num_rows // 100, 1, 64))
-        codec = TableCodec.fit(table, dict(self.roles or {}), groups=groups)
+        rules = RuleEncoding.fit(table, parse_rules(self.constraints))
+        changed = rules.forward(table)
+        codec = TableCodec.fit(changed, rules.roles(self.roles or {}), groups=groups)
         process, denoiser = architecture.build(codec, self)
-        state = encode(codec, table, self.seed)
+        state = encode(codec, changed, self.seed)
         train, validation = split_rows(state, self.validation_share, self.seed)
         options = self._training_options(len(next(iter(train.values()))))
         self.training_run_ = fit_denoiser(
             denoiser, process, codec, train, validation, options, self.subset_probability, checkpoint, resume, progress
         )
         self._like = X.slice(0, 0) if isinstance(X, pa.Table | pa.RecordBatch) else X.head(0)
-        return self._fitted(codec, process, denoiser, table.num_rows, table.column_names)
+        rules = rules.without(codec.dropped)
+        return self._fitted(codec, rules, process, denoiser, table.num_rows, table.column_names)
 
     def _training_options(self, rows: int) -> TrainingOptions:
         batch_size = max(1, min(self.batch_size, rows // 2))
@@ -156,8 +161,10 @@ class TableModel(BaseEstimator):
             seed=self.seed,
         )
 
-    def _fitted(self, codec: TableCodec, process: Any, denoiser: Any, rows: int, names: list[str]) -> TableModel:
-        self.codec_, self.process_, self.denoiser_, self.n_rows_ = codec, process, denoiser, rows
+    def _fitted(
+        self, codec: TableCodec, rules: RuleEncoding, process: Any, denoiser: Any, rows: int, names: list[str]
+    ) -> TableModel:
+        self.codec_, self.rules_, self.process_, self.denoiser_, self.n_rows_ = codec, rules, process, denoiser, rows
         self.feature_names_in_, self.n_features_in_ = np.array(names, dtype=object), len(names)
         return self
 
@@ -169,45 +176,66 @@ class TableModel(BaseEstimator):
         *,
         given: Mapping[str, Any] | None = None,
         where: str | None = None,
+        constraints: Sequence[Any] | None = None,
+        reward: Callable[[Any], Any] | str | None = None,
+        reward_scale: float = 1.0,
+        num_particles: int = NUM_PARTICLES,
+        exactness: Exactness = "asymptotic",
         complete: bool = False,
         seed: int = 0,
         num_steps: int | None = None,
         guidance_scale: float = 0.0,
         solver: samplers.Mixed | None = None,
     ) -> Any:
-        """Draw rows, of the whole law or of its part that meets conditions.
+        """Draw rows, of the whole law, of its part that meets conditions, or of a tilt of it.
 
         Args:
             n: number of rows.
             given: by column a value, None for missing, a list of allowed values, or a condition of
                 `clarkia.codecs.conditions`.
             where: conditions as text, ``"income = '>50K' and age between 30 and 40"``.
+            constraints: rules that rows keep: texts, see `clarkia.codecs.constraints.parse_rule`, or functions of a
+                frame that say which rows keep them. A row that misses a cell of a rule does not keep it.
+            reward: what rows should earn, with their law tilted by ``exp(reward_scale * reward)``: a function of a
+                frame that returns a number a row, or a sum of columns such as ``"income - 0.5 * rent"``, in units of
+                its standard deviation.
+            reward_scale: how much the reward counts; a negative one asks for little of it.
+            num_particles: for constraints and rewards, draws that compete for each row.
+            exactness: how constraints and rewards are met. "exact": whole draws are rejected until they keep the
+                constraints, which is exact under the model; there is no reward then. "asymptotic": a row is one of its
+                particles, in proportion to their weights, which has the law asked for in the limit of many particles.
+                "heuristic": the particle of the highest reward, whose law nobody knows. Constraints hold in all three,
+                and conditions on columns need none of them.
             complete: fill the cells that come out missing, as `impute` does.
             seed: row i is a function of the seed and i, whatever n.
             num_steps: solver steps; by default four more than there are categorical positions, at least 24.
             guidance_scale: classifier-free guidance towards the conditions; 0 samples the law itself.
-            solver: by default DPM-Solver++(2M) in lock-step with masked sampling in random order.
+            solver: by default DPM-Solver++(2M) in lock-step with masked sampling in random order; for particles, its
+                stochastic form.
 
         Returns:
             A frame of the kind that was fitted, with its columns and types.
 
         Raises:
-            DataError: an unknown column, a value never seen, conditions that hardly any row meets.
+            DataError: an unknown column, a value never seen, conditions or constraints that hardly any row meets (with
+                an estimate of how few), a reward that is not a finite number a row.
+
+        Warns:
+            CollapseWarning: the weights of the particles rest on very few of them.
         """
         batches = self.sample_batches(
-            n, given=given, where=where, complete=complete, seed=seed, num_steps=num_steps,
+            n, given=given, where=where, constraints=constraints, reward=reward, reward_scale=reward_scale,
+            num_particles=num_particles, exactness=exactness, complete=complete, seed=seed, num_steps=num_steps,
             guidance_scale=guidance_scale, solver=solver,
         )  # fmt: skip
         tables = list(batches)
-        whole = pa.concat_tables(tables) if tables else self.codec_.schema.empty_table()
+        whole = pa.concat_tables(tables) if tables else self.rules_.schema.empty_table()
         return from_arrow(whole, self._like)
 
     def sample_batches(
         self,
         n: int,
         *,
-        given: Mapping[str, Any] | None = None,
-        where: str | None = None,
         complete: bool = False,
         seed: int = 0,
         num_steps: int | None = None,
@@ -215,10 +243,12 @@ class TableModel(BaseEstimator):
         solver: samplers.Mixed | None = None,
         rows_per_batch: int = ROWS_PER_EVALUATION,
         start: int = 0,
+        **asked: Any,
     ) -> Iterator[pa.Table]:
         """The rows of `sample` as Arrow tables of at most `rows_per_batch` rows, made as they are asked for.
 
-        `start` is the number of the first row: processes that draw parts of one sample begin at different ones.
+        `start` is the number of the first row: processes that draw parts of one sample begin at different ones. What is
+        `asked` and all other arguments are those of `sample`.
         """
         check_is_fitted(self)
         if n < 0 or start < 0 or rows_per_batch < 1:
@@ -226,16 +256,18 @@ class TableModel(BaseEstimator):
                 "n, start and rows_per_batch: expected zero or a positive number of rows, from a row on, and at least "
                 f"one a batch, found {n}, {start} and {rows_per_batch}."
             )
-        conditions = queries.conditions(given, where)
-        if queries.clues(self.codec_, conditions):  # refuses what cannot be asked, before the first batch is drawn
+        sampler = self._sampler(num_steps, guidance_scale, solver)
+        question = Question.of(self.rules_, self._like, plain=lambda: sampler.plain({}, False, 0, 0, PILOT), **asked)
+        if queries.clues(self.codec_, question.conditions):  # refuses what cannot be asked, before the first batch
             self._warn_of_untrained_queries()
-        sampler = RowSampler(self.codec_, self.process_, self.denoiser_, num_steps, guidance_scale, solver)
+        size = max(1, rows_per_batch // question.num_particles) if question.by_particles else rows_per_batch
         return (
-            sampler.table(
-                conditions, complete=complete, seed=seed, start=start + first, rows=min(rows_per_batch, n - first)
-            )
-            for first in range(0, n, rows_per_batch)
+            sampler.table(question, complete=complete, seed=seed, start=start + first, rows=min(size, n - first))
+            for first in range(0, n, size)
         )
+
+    def _sampler(self, num_steps: int | None, guidance_scale: float, solver: samplers.Mixed | None) -> RowSampler:
+        return RowSampler(self.codec_, self.process_, self.denoiser_, num_steps, guidance_scale, solver, self.rules_)
 
     # ------------------------------------------------------------------------------------ impute and score
 
@@ -251,25 +283,16 @@ class TableModel(BaseEstimator):
             solver: as in `sample`.
 
         Returns:
-            A frame of the same kind; cells that were there are unchanged bit for bit.
+            A frame of the same kind; cells that were there are unchanged bit for bit, and the model's rules are kept.
 
         Raises:
-            DataError: a cell holds a value that was never seen, or a column has another type.
+            DataError: a cell holds a value that was never seen, a column has another type, or a row breaks a rule of
+                the model or has too many holes for one.
         """
         check_is_fitted(self)
         self._warn_of_untrained_queries()
         table = to_arrow(X, self.roles)
-        sampler = RowSampler(self.codec_, self.process_, self.denoiser_, num_steps, 0.0, solver)
-        filled = []
-        for start in range(0, table.num_rows, ROWS_PER_EVALUATION):
-            part = table.slice(start, ROWS_PER_EVALUATION)
-            rng = np.random.default_rng([self.seed, start])
-            values = tensors(self.codec_.encode(part, rng, holes="fill", unseen="error"))
-            mask = {name: torch.from_numpy(cells) for name, cells in self.codec_.observed(part).items()}
-            source = RowBlocks(seed, start, part.num_rows)
-            drawn = sampler.fill((values, mask), source, present_only=True)
-            filled.append(queries.filled(part, sampler.decode(drawn, source, start)))
-        whole = pa.concat_tables(filled) if filled else table
+        whole = filling.impute(self.codec_, self._sampler(num_steps, 0.0, solver), table, seed, self.seed)
         return from_arrow(whole, X)
 
     def _warn_of_untrained_queries(self) -> None:
@@ -292,30 +315,33 @@ class TableModel(BaseEstimator):
             num_draws: draws a row; the standard error falls with their square root.
 
         Returns:
-            float64 (n,).
+            float64 (n,); minus infinity for a row that breaks a rule of the model.
 
         Raises:
             DataError: a cell holds a value that was never seen, or a column is absent.
         """
         check_is_fitted(self)
         table = to_arrow(X, self.roles)
-        objective = architecture.objective(self.process_, self.codec_, 0.0)
-        scores = np.zeros(table.num_rows)
-        for start in range(0, table.num_rows, ROWS_PER_EVALUATION):
-            part = table.slice(start, ROWS_PER_EVALUATION)
-            state = self.codec_.encode(part, np.random.default_rng([seed, start]), unseen="error")
-            x0 = tensors(state)
-            source = RowBlocks(seed, start, part.num_rows)
-            with torch.no_grad():
-                draws = [objective.elbo(self.denoiser_, x0, source) for _ in range(num_draws)]
-            bound = torch.stack(draws).mean(0)
-            # Residuals of levels without one are independent standard normal noise of our own making.
-            live = self.codec_.live(state)
-            noise = np.zeros(part.num_rows)
-            if "numeric" in state:
-                noise = np.where(live, 0.0, 0.5 * (math.log(2 * math.pi) + state["numeric"] ** 2)).sum(1)
-            scores[start : start + part.num_rows] = bound.numpy() + self.codec_.log_abs_det(state) + noise
-        return scores
+        return table_scores.lower_bounds(self, table, seed, num_draws)
+
+    def predict(self, X: Any, column: str | None = None, *, draws: int = 64, seed: int = 0) -> pd.DataFrame:
+        """What a column of some rows is likely to hold, given all that their other cells hold.
+
+        Args:
+            X: rows; the column itself is not looked at and may be absent.
+            column: the column; by default the target.
+            draws: of a numeric column, or of one in a rule, draws a row.
+            seed: fixes them.
+
+        Returns:
+            A frame with a row for each of the frame's: of categories a column of probabilities for each; of numbers
+            "mean", "std" and the quantiles "5%", "50%" and "95%", of times the quantiles.
+
+        Raises:
+            DataError: no such column, a key or a constant, or a cell with a value that was never seen.
+        """
+        check_is_fitted(self)
+        return predictions.predict(self, X, column or self.target, draws=draws, seed=seed)
 
     def score(self, X: Any, y: None = None) -> float:
         """Mean of `score_samples`: scikit-learn's score of a density."""
@@ -330,17 +356,7 @@ class TableModel(BaseEstimator):
             DataError: the path exists and `overwrite` is false, or cannot be written.
         """
         check_is_fitted(self)
-        codec, tables = self.codec_.to_files()
-        config = {
-            "parameters": self.get_params(),
-            "codec": codec,
-            "rows": self.n_rows_,
-            "columns": list(self.feature_names_in_),
-            "training": asdict(self.training_run_),
-            "frame": type(self._like).__module__.split(".")[0],
-        }
-        weights = self.denoiser_.state_dict()
-        files.write_model(path, kind="table", config=config, weights=weights, tables=tables, overwrite=overwrite)
+        table_files.write(self, path, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TableModel:
@@ -354,25 +370,4 @@ class TableModel(BaseEstimator):
     @classmethod
     def from_parts(cls, parts: files.ModelParts, path: str | os.PathLike[str]) -> TableModel:
         """The model that the parts of a model file describe."""
-        files.require_kind(parts, "table", path)
-        try:
-            config = parts.config
-            model = cls(**config["parameters"])
-            architecture.check_options(model)
-            codec = TableCodec.from_files(config["codec"], parts.tables)
-            process, denoiser = architecture.build(codec, model)
-            denoiser.load_state_dict(parts.weights)
-            model.training_run_ = TrainingRun(**config["training"])
-            model._like = _empty_frame(config["frame"])
-            return model._fitted(codec, process, denoiser.eval(), config["rows"], config["columns"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise DataError(f"the model file {path} does not describe a table model; get a fresh copy") from error
-
-
-def _empty_frame(kind: str) -> Any:
-    """A frame of the kind that a model was fitted on, to make others like it."""
-    if kind == "polars":
-        import polars
-
-        return polars.DataFrame()
-    return pd.DataFrame() if kind == "pandas" else pa.table({})
+        return table_files.fill(cls, parts, path)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
@@ -18,16 +18,12 @@ from torch import Tensor
 from clarkia import samplers
 from clarkia.codecs.text import TextCodec
 from clarkia.errors import DataError
-from clarkia.models import files, text_fit, text_parts
-from clarkia.models.devices import chosen_device
+from clarkia.models import files, text_files, text_fit, text_parts
+from clarkia.models.classify import classify_texts
+from clarkia.models.wishes import NUM_PARTICLES, Exactness, Steering
+from clarkia.models.writing import Writer, text_rules
 from clarkia.random import RowBlocks
 from clarkia.samplers.energies import causal_residual
-from clarkia.training import TrainingOptions, TrainingRun
-
-NOISE_BLOCK = 16
-"""Texts that share a generator of noise; part of what a seed means."""
-
-DENOISER, COMPANION = "denoiser.", "companion."
 
 
 class TextModel(BaseEstimator):
@@ -161,13 +157,18 @@ class TextModel(BaseEstimator):
         suffix: str | None = None,
         infill: str | None = None,
         at: Mapping[int, str] | None = None,
+        constraints: Sequence[str | Callable[[list[str]], Any]] | None = None,
+        reward: Callable[[list[str]], Any] | None = None,
+        reward_scale: float = 1.0,
+        num_particles: int = NUM_PARTICLES,
+        exactness: Exactness = "asymptotic",
         seed: int = 0,
         num_steps: int | None = None,
         correction: int = 1,
         solver: samplers.Solver | None = None,
         texts_per_batch: int = 64,
     ) -> list[str]:
-        """Write texts.
+        """Write texts, of their law or of a tilt of it.
 
         Args:
             n: how many.
@@ -175,22 +176,36 @@ class TextModel(BaseEstimator):
             suffix: how they end.
             infill: the text with holes to be filled: ``[*]`` takes what is left of the length, ``[*12]`` twelve tokens.
             at: texts by the position of their first token; negative positions count from the end.
+            constraints: regular expressions that are found in a text, or functions of a list of texts that say which of
+                them may be written.
+            reward: a function of a list of texts that returns a number each; their law is tilted by
+                ``exp(reward_scale * reward)``.
+            reward_scale: how much the reward counts.
+            num_particles: for constraints and rewards, draws that compete for each text.
+            exactness: how constraints and rewards are met: "exact" (constraints alone), "asymptotic" or "heuristic",
+                see `TableModel.sample`.
             seed: fixes the draws; text i is the same whatever `n` and `texts_per_batch`.
             num_steps: solver steps; as many as there are tokens reveals one at a time, the default.
             correction: how many candidates the companion chooses among at every step; 1 asks nothing of it. Fewer steps
                 then cost less quality.
             solver: instead of ancestral sampling.
-            texts_per_batch: how many go through the network together.
+            texts_per_batch: how many go through the network together, particles included.
 
         Returns:
             n texts; of windows, with all their tokens.
 
         Raises:
-            DataError: a prompt that cannot be, a correction without a companion, or a number out of its range.
+            DataError: a prompt that cannot be, a correction without a companion, a number out of its range, a reward
+                that is not a finite number a text, or constraints that hardly any text keeps (with an estimate of how
+                few).
+
+        Warns:
+            CollapseWarning: the weights of the particles rest on very few of them.
         """
         batches = self.sample_batches(
-            n, prefix=prefix, suffix=suffix, infill=infill, at=at, seed=seed, num_steps=num_steps,
-            correction=correction, solver=solver, texts_per_batch=texts_per_batch,
+            n, prefix=prefix, suffix=suffix, infill=infill, at=at, constraints=constraints, reward=reward,
+            reward_scale=reward_scale, num_particles=num_particles, exactness=exactness, seed=seed,
+            num_steps=num_steps, correction=correction, solver=solver, texts_per_batch=texts_per_batch,
         )  # fmt: skip
         return [text for batch in batches for text in batch]
 
@@ -208,6 +223,8 @@ class TextModel(BaseEstimator):
         solver: samplers.Solver | None = None,
         texts_per_batch: int = 64,
         start: int = 0,
+        constraints: Sequence[str | Callable[[list[str]], Any]] | None = None,
+        **wishes: Any,
     ) -> Iterator[list[str]]:
         """The texts of `sample` in batches, written as they are asked for; `start` is the number of the first."""
         check_is_fitted(self)
@@ -217,13 +234,40 @@ class TextModel(BaseEstimator):
                 f"found {n}, {start}, {num_steps}, {correction} and {texts_per_batch}."
             )
         values, known = self.codec_.conditions(prefix=prefix, suffix=suffix, infill=infill, at=at)
-        chosen = solver or text_parts.solver(self._joint(correction))
+        steering = Steering.of(constraints=text_rules(constraints), **wishes)
+        writer = Writer(
+            self.codec_,
+            self.process_,
+            self.denoiser_,
+            values,
+            known,
+            num_steps,
+            solver or text_parts.solver(self._joint(correction)),
+            next(self.denoiser_.parameters()).device,
+        )
+        size = max(1, texts_per_batch // steering.num_particles) if steering.by_particles else texts_per_batch
+        return (
+            writer.texts(steering, seed=seed, start=start + first, rows=min(size, n - first))
+            for first in range(0, n, size)
+        )
 
-        def batch(first: int) -> list[str]:
-            source = RowBlocks(seed, start + first, min(texts_per_batch, n - first), NOISE_BLOCK)
-            return self.codec_.decode(self._draw(source, values, known, num_steps, chosen))
+    def classify(self, X: Sequence[str], prefixes: Sequence[str], **options: Any) -> pd.DataFrame:
+        """Probabilities of how texts may have begun, by how likely each beginning makes the rest.
 
-        return (batch(first) for first in range(0, n, texts_per_batch))
+        Args:
+            X: what follows the beginnings.
+            prefixes: the beginnings that are weighed up.
+            options: further arguments of `clarkia.models.classify.classify_texts`: prior, num_draws, seed.
+
+        Returns:
+            A frame with a row a text and a column a prefix; rows sum to one.
+
+        Raises:
+            DataError: fewer than two prefixes, an unknown character, an empty text, or one that does not fit.
+
+        Source: Your Diffusion Model is Secretly a Zero-Shot Classifier (2023).
+        """
+        return classify_texts(self, X, prefixes, **options)
 
     def score_samples(self, X: Sequence[str], *, seed: int = 0, num_draws: int = 16) -> NDArray[np.float64]:
         """A lower bound on the log-probability of each text, in nats; the lowest are the most unusual.
@@ -267,28 +311,6 @@ class TextModel(BaseEstimator):
         nats = -self.score_samples(X, seed=seed, num_draws=num_draws).sum()
         return float(nats / math.log(2) / sum(map(len, windows)))
 
-    @torch.no_grad()
-    def _draw(
-        self, source: RowBlocks, values: Tensor, known: Tensor, num_steps: int | None, solver: samplers.Solver
-    ) -> Tensor:
-        device = next(self.denoiser_.parameters()).device
-        free = int((~known).sum())
-        if free == 0:
-            return values.expand(source.rows, -1)
-        drawn = samplers.sample(
-            self.denoiser_,
-            self.process_,
-            num_samples=source.rows,
-            shape=self.codec_.space,
-            solver=solver,
-            num_steps=min(num_steps or free, free),
-            known=(values.to(device)[None], known.to(device)[None]) if bool(known.any()) else None,
-            generator=source,
-            device=device,
-        )
-        assert isinstance(drawn, Tensor)
-        return drawn
-
     def _joint(self, correction: int) -> samplers.EnergyCorrection | None:
         if correction == 1:
             return None
@@ -325,17 +347,7 @@ class TextModel(BaseEstimator):
             DataError: the path exists and `overwrite` is false, or cannot be written.
         """
         check_is_fitted(self)
-        config = {
-            "parameters": self.get_params(),
-            "codec": self.codec_.to_json(),
-            "texts": self.n_texts_,
-            "training": asdict(self.training_run_),
-            "companion": None if self.companion_run_ is None else asdict(self.companion_run_),
-        }
-        weights = {DENOISER + name: tensor for name, tensor in self.denoiser_.state_dict().items()}
-        if self.companion_ is not None:
-            weights |= {COMPANION + name: tensor for name, tensor in self.companion_.state_dict().items()}
-        files.write_model(path, kind="text", config=config, weights=weights, tables={}, overwrite=overwrite)
+        text_files.write(self, path, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TextModel:
@@ -349,44 +361,7 @@ class TextModel(BaseEstimator):
     @classmethod
     def from_parts(cls, parts: files.ModelParts, path: str | os.PathLike[str]) -> TextModel:
         """The model that the parts of a model file describe."""
-        files.require_kind(parts, "text", path)
-        try:
-            config = parts.config
-            model = cls(**config["parameters"])
-            text_parts.check_options(model)
-            codec = TextCodec.from_json(config["codec"])
-            model.codec_, model.n_texts_ = codec, config["texts"]
-            device = chosen_device(model.device)
-            model.process_, denoiser = text_parts.build(codec.num_classes, codec.length, model)
-            denoiser.load_state_dict(_under(DENOISER, parts.weights))
-            model.denoiser_, model.training_run_ = denoiser.eval().to(device), TrainingRun(**config["training"])
-            model.companion_, model.companion_run_ = None, None
-            if config["companion"] is not None:
-                companion = text_parts.build_companion(codec.num_classes, codec.length, model)
-                companion.load_state_dict(_under(COMPANION, parts.weights))
-                model.companion_, model.companion_run_ = companion.eval().to(device), TrainingRun(**config["companion"])
-            return model
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise DataError(f"the model file {path} does not describe a text model; get a fresh copy") from error
-
-    def _training_options(self, rows: int, device: torch.device) -> TrainingOptions:
-        fast = device.type != "cpu"
-        return TrainingOptions(
-            batch_size=max(1, min(self.batch_size, rows)),
-            learning_rate=self.learning_rate,
-            weight_decay=0.01,
-            betas=(0.9, 0.98),
-            max_steps=self.max_steps,
-            max_minutes=self.max_minutes,
-            validate_every=max(1, min(500, (self.max_steps or 4000) // 8)),
-            patience=self.patience,
-            precision="bfloat16" if self.precision == "bfloat16" or (self.precision == "auto" and fast) else "float32",
-            seed=self.seed,
-        )
-
-
-def _under(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+        return text_files.fill(cls, parts, path)
 
 
 def _by_length(windows: Sequence[Tensor]) -> dict[int, list[int]]:

@@ -124,7 +124,7 @@ def _fit(
         module,
         loss,
         train,
-        options=model._training_options(len(train), device),
+        options=training_options(model, len(train), device),
         validate=None if validation is None else validate,
         checkpoint=checkpoint,
         resume=resume,
@@ -142,3 +142,20 @@ def _writer(model: TextModel, folder: Path) -> Callable[[Any, Any], None]:
         (folder / f"step-{record['step']:07d}.txt").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
 
     return write
+
+
+def training_options(model: TextModel, rows: int, device: torch.device) -> training.TrainingOptions:
+    """How a model of these settings is trained on so many rows."""
+    fast = device.type != "cpu"
+    return training.TrainingOptions(
+        batch_size=max(1, min(model.batch_size, rows)),
+        learning_rate=model.learning_rate,
+        weight_decay=0.01,
+        betas=(0.9, 0.98),
+        max_steps=model.max_steps,
+        max_minutes=model.max_minutes,
+        validate_every=max(1, min(500, (model.max_steps or 4000) // 8)),
+        patience=model.patience,
+        precision="bfloat16" if model.precision == "bfloat16" or (model.precision == "auto" and fast) else "float32",
+        seed=model.seed,
+    )

@@ -49,8 +49,8 @@ def plot_front(sweep: Sweep, *, knob: str | None = None) -> Figure:
     rows = math.ceil(len(pairs) / columns)
     figure = Figure(figsize=(PANEL * columns, PANEL * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).flat
-    for panel, (across, up) in zip(panels, pairs, strict=False):
-        _draw(panel, sweep, across, up, labels)
+    for across, up in pairs:  # not a zip, which takes a panel more than there are pairs
+        _draw(next(panels), sweep, across, up, labels)
     for panel in panels:
         panel.set_axis_off()
     figure.supxlabel(f"Labels: {knob or knobs[0]}. Filled: on the front of all axes.", fontsize=8, color="#495057")

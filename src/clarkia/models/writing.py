@@ -1,0 +1,141 @@
+"""Writing texts: the sampling loop between a prompt and decoded tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from clarkia import samplers
+from clarkia.codecs.text import TextCodec
+from clarkia.denoisers import Denoiser
+from clarkia.errors import DataError
+from clarkia.models import steered
+from clarkia.models.wishes import Steering
+from clarkia.processes import Masked
+from clarkia.random import RowBlocks
+from clarkia.steering import Foreseen, Particles
+
+NOISE_BLOCK = 16
+"""Texts that share a generator of noise; part of what a seed means."""
+
+TOGETHER = 256
+"""Texts that go through the network together where many are written to keep few."""
+
+
+@dataclass(frozen=True)
+class Writer:
+    """What texts are written with.
+
+    Attributes:
+        codec: of the texts.
+        process: the masked process.
+        denoiser: the trained denoiser.
+        values: tokens of the prompt.
+        known: which tokens are those of the prompt.
+        num_steps: solver steps; None for one a token.
+        solver: how to step.
+        device: of the denoiser.
+    """
+
+    codec: TextCodec
+    process: Masked
+    denoiser: Denoiser
+    values: Int[Tensor, " length"]
+    known: Bool[Tensor, " length"]
+    num_steps: int | None
+    solver: samplers.Solver
+    device: torch.device
+
+    def texts(self, steering: Steering, *, seed: int, start: int, rows: int) -> list[str]:
+        """Texts number `start` and after, as they are wished; each depends on the seed and its number."""
+        wish = steering.wish
+        if not wish or self._free == 0:
+            texts = self._plain(RowBlocks(seed, start, rows, NOISE_BLOCK))
+            if not wish.kept(texts).all():
+                raise DataError(f"the prompt leaves nothing to write, and does not keep {' and '.join(wish.rules)}")
+            return texts
+
+        def several(attempt: int, copies: int, first: int, some: int) -> list[str]:
+            return self._plain(_noise(seed, 2 * attempt, (start + first) * copies, some * copies))
+
+        def run(attempt: int, k: int, first: int, some: int) -> tuple[Particles, list[str]]:
+            return steered.particles(
+                self.denoiser,
+                self.process,
+                steered.Foresight(wish, self.codec.decode, self.codec.decode, Foreseen(4), k),
+                rows=some,
+                steps=self._options["num_steps"],
+                generator=_noise(seed, 2 * attempt, (start + first) * k, some * k),
+                **self._options,
+            )
+
+        if not steering.by_particles:
+            return steered.first_kept(several, wish, rows, together=TOGETHER)
+        return steered.chosen(
+            run,
+            wish,
+            lambda attempt, first, some: _noise(seed, 2 * attempt + 1, start + first, some),
+            lambda count: self._plain(_noise(seed, 0, 0, min(count, TOGETHER))),
+            rows=rows,
+            num_particles=steering.num_particles,
+            best=steering.exactness == "heuristic",
+        )
+
+    @torch.no_grad()
+    def _plain(self, source: RowBlocks) -> list[str]:
+        if self._free == 0:
+            return self.codec.decode(self.values.expand(source.rows, -1))
+        drawn = samplers.sample(self.denoiser, self.process, num_samples=source.rows, generator=source, **self._options)
+        return self.codec.decode(drawn)  # type: ignore[arg-type]  # tokens are one block
+
+    @property
+    def _free(self) -> int:
+        return int((~self.known).sum())
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        held = bool(self.known.any())
+        return {
+            "shape": self.codec.space,
+            "solver": self.solver,
+            "num_steps": min(self.num_steps or self._free, self._free),
+            "known": (self.values.to(self.device)[None], self.known.to(self.device)[None]) if held else None,
+            "device": self.device,
+        }
+
+
+def text_rules(constraints: Sequence[Any] | None) -> list[Callable[[list[str]], Any]] | None:
+    """Constraints on texts as functions of them, where a text is a regular expression that each must hold.
+
+    Raises:
+        DataError: a malformed expression, or a single one instead of a list.
+    """
+    if constraints is None:
+        return None
+    if isinstance(constraints, str):
+        raise DataError(f"constraints: expected a list, found one expression; write [{constraints!r}].")
+    return [_matches(rule) if isinstance(rule, str) else rule for rule in constraints]
+
+
+def _matches(expression: str) -> Callable[[list[str]], list[bool]]:
+    try:
+        pattern = re.compile(expression)
+    except re.error as error:
+        raise DataError(f"constraints: {expression!r} is no regular expression ({error}).") from None
+
+    def matches(texts: list[str]) -> list[bool]:
+        return [pattern.search(text) is not None for text in texts]
+
+    matches.__name__ = repr(expression)
+    return matches
+
+
+def _noise(seed: int, stream: int, start: int, rows: int) -> RowBlocks:
+    """Noise of a stream of its own; the first one is the seed's."""
+    return RowBlocks(seed + (stream << 32), start, rows, NOISE_BLOCK)
