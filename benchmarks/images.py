@@ -170,11 +170,13 @@ def filled_in(model: ck.ImageModel, judge: Judge, truth: np.ndarray, labels: np.
     return lines
 
 
-def shapes(levels: tuple[Level, ...], minutes: float, steps: int, write: bool) -> None:
+def shapes(levels: tuple[Level, ...], minutes: float, steps: int, write: bool, save: str | None) -> None:
     """Train on captioned scenes of all levels together; ask for captions of scenes that were not trained on."""
     pictures, captions, _ = scenes(levels, range(TRAINED))
     model = ck.ImageModel(max_minutes=minutes, **SHAPES)
     model.fit(pictures, captions=captions, progress=True)
+    if save:
+        model.save(save, overwrite=True)
     run = model.training_run_
     real, asked, names = scenes(levels, range(TRAINED, TRAINED + ASKED))
     lines = [
@@ -244,9 +246,10 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--levels", nargs="+", default=LEVELS)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--save", metavar="FILE", help="keep the model of shapes, for the benchmarks that ask it")
     parser.add_argument("--write", action="store_true")
     a = parser.parse_args()
     if a.part == "shapes":
-        shapes(tuple(a.levels), a.minutes, a.steps, a.write)
+        shapes(tuple(a.levels), a.minutes, a.steps, a.write, a.save)
     else:
         numbers(a.part, a.minutes, (0.0, 1.0), a.write)

@@ -8,10 +8,11 @@ from clarkia.cite.engine import ENGINE
 from clarkia.cite.measures import MEASURES
 from clarkia.cite.method import Method
 from clarkia.cite.networks import NETWORKS
+from clarkia.cite.steering import STEERING
 
 __all__ = ["METHODS", "Method", "cite", "methods", "page", "resolve"]
 
-METHODS = ENGINE + NETWORKS + MEASURES + CURATION
+METHODS = ENGINE + NETWORKS + MEASURES + CURATION + STEERING
 
 
 def methods() -> tuple[Method, ...]:

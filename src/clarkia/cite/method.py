@@ -10,7 +10,7 @@ class Method:
     Attributes:
         title: of the paper.
         year: in which it first appeared.
-        kind: what the idea is here: process, schedule, network, denoiser, objective, solver, grid, guidance,
+        kind: what the idea is here: process, schedule, network, denoiser, objective, solver, grid, guidance, steering,
             conditioning, training, likelihood, diagnostic, oracle, measure, curation, estimator.
         public_name: the dotted name that implements it.
         proof: the test that proves it, as file::function.
