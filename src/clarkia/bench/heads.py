@@ -29,7 +29,7 @@ OUTPUTS = {"presence": len(SHAPES) * len(COLOURS), "colour": len(COLOURS), "shap
 """Answers of each kind; a presence is that of a shape in a colour, ``shape * 8 + colour``."""
 
 RARE = -8.0
-"""Logit of an answer at a place before training: what is asked for is at few places, and at most places nothing is."""
+"""Logit of a presence at a place before training: most things are nowhere."""
 
 EXAMPLES = 20_000
 BLURS = (0.5, 1.0, 2.0)
@@ -55,7 +55,6 @@ class Head(nn.Module):
             convolution = nn.Conv2d(before, after, kernel, stride=stride, padding=kernel // 2)
             layers += [convolution, nn.GroupNorm(8, after), nn.SiLU()]
         self.body = nn.Sequential(*layers, nn.Conv2d(2 * width, outputs, 1))
-        nn.init.constant_(self.body[-1].bias, RARE)  # type: ignore[arg-type]
 
     def forward(self, pictures: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
         """Logits ``(n, k)`` of pictures from -1 to 1."""
@@ -84,6 +83,8 @@ def trained_head(
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         head = Head(OUTPUTS[kind])
+        if kind == "presence":
+            nn.init.constant_(head.body[-1].bias, RARE)  # type: ignore[arg-type]
     options = training.TrainingOptions(
         batch_size=64, learning_rate=3e-3, max_steps=steps, warmup_steps=20, ema_decay=0.99, seed=seed
     )
