@@ -212,7 +212,6 @@ def searched(denoiser: Any, x: Tensor, y: Tensor, judge: Any) -> list[str]:
         "plain": ([1] * 4, {}),
         "best of 8": ([8] * 4, {}),
         "staged 8, 8, 4, 4": ([8, 8, 4, 4], {"resample_at": {1, 2}, "scale": 2.0}),
-        "staged 8, 8, 4, 4, clusters first": ([8, 8, 4, 4], {"cluster_at": {0}, "resample_at": {1, 2}, "scale": 2.0}),
         "staged 8, 8, 4, 4, by gains": (
             [8, 8, 4, 4], {"resample_at": {1, 2}, "scale": 2.0, "potential": "difference"}
         ),
