@@ -234,6 +234,9 @@ def test_a_condition_a_group():
     labels = torch.tensor([4, 5])
     steering.run(denoiser, PROCESS, Rewarded(reward), num_particles=3, groups=2, condition=labels, **ONE_A_STEP)
     assert all(torch.equal(given, torch.tensor([4, 4, 4, 5, 5, 5])) for given in seen)
+    seen.clear()
+    steering.run(denoiser, PROCESS, Rewarded(reward), num_particles=3, condition=labels[:1], **ONE_A_STEP)
+    assert all(torch.equal(given, torch.tensor([4, 4, 4])) for given in seen)
 
 
 def test_known_cells_stay_and_the_rest_is_the_tilt_given_them():

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from clarkia import steering
-from clarkia.oracles import GaussianMixture
-from clarkia.processes import RectifiedFlow
+from clarkia import samplers, steering
+from clarkia.oracles import FiniteJoint, GaussianMixture
+from clarkia.processes import Masked, RectifiedFlow
 from clarkia.random import generator
 from clarkia.steering import Rewarded, Twist
 
@@ -86,6 +86,20 @@ def test_a_collapse_is_told_and_what_to_do():
 def test_settings_out_of_range(options, said):
     with pytest.raises(ValueError, match=said):
         run(Rewarded(first), **options)
+
+
+def test_an_initial_state_of_another_size():
+    with pytest.raises(ValueError, match=r"initial: expected a state of groups \* num_particles = 8 rows, found 5"):
+        run(Rewarded(first), initial=torch.zeros(5, 2), shape=None)
+
+
+@pytest.mark.parametrize("proposal", [None, lambda x, t: torch.zeros(*x.shape, 3).log_softmax(-1)])
+def test_solvers_whose_rows_have_times_of_their_own(proposal):
+    """A copied particle would stand at its ancestor's state and at another row's time."""
+    law = FiniteJoint(torch.full((3, 3), 1 / 9, dtype=torch.float64))
+    options = {"num_particles": 4, "shape": (2,), "solver": samplers.FirstHitting(), "proposal": proposal}
+    with pytest.raises(ValueError, match="solver: expected one whose rows share their times"):
+        steering.run(law.denoiser(Masked(3)), Masked(3), Rewarded(lambda x: x[:, 0] * 1.0), **options)
 
 
 def test_kinds_that_there_are_not():

@@ -14,6 +14,7 @@ from clarkia.processes import GaussianKernel, Kernel, MixedKernel
 from clarkia.processes.times import Time
 from clarkia.random import Noise
 from clarkia.samplers.mixed import Mixed
+from clarkia.samplers.own_times import own_grid
 from clarkia.samplers.solver import Evaluate, Solver, Staged, as_kernel, run
 from clarkia.spaces import State
 from clarkia.steering.potentials import zeros
@@ -48,7 +49,7 @@ class Plain:
 
     def init(self, x: State, process: Any, generator: Noise = None) -> Any:
         """The solver's carry."""
-        return self.solver.init(x, process, generator)
+        return on_shared_grid(self.solver, x, process, generator)
 
     def step(
         self, denoise: Evaluate, process: Any, x: State, t: Time, s: Time, carry: Any, generator: Noise = None
@@ -87,7 +88,7 @@ class Proposed:
 
     def init(self, x: State, process: Any, generator: Noise = None) -> Any:
         """The solver's carry, once for the model and once for the proposal."""
-        carry = self.solver.init(x, process, generator)  # type: ignore[arg-type]
+        carry = on_shared_grid(self.solver, x, process, generator)
         return carry, carry
 
     def step(
@@ -114,6 +115,20 @@ class Proposed:
         # Not the solver's `kernel`: cells that are revealed at their own moments are so under both laws alike.
         outcome, carry = run(self.solver.stages(process, x, t, s, carry, generator), denoise)
         return as_kernel(outcome), carry
+
+
+def on_shared_grid(solver: Any, x: State, process: Any, generator: Noise = None) -> Any:
+    """The carry of a solver whose rows walk one grid; raises ``ValueError`` where each row has times of its own.
+
+    A particle that is copied takes over its ancestor's state, and so must stand at the time of the row it replaces.
+    """
+    carry = solver.init(x, process, generator)
+    if own_grid(solver, x, process, carry, given=False) is not None:
+        raise ValueError(
+            f"solver: expected one whose rows share their times, so that particles can be copied, found "
+            f"{type(solver).__name__}; samplers.Ancestral('stratified') reveals one cell at a time too."
+        )
+    return carry
 
 
 def as_wide(proposal: Any, model: Any) -> Any:

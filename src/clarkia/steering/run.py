@@ -16,7 +16,7 @@ from clarkia.processes import Discrete, Gaussian, Process
 from clarkia.processes.times import Time
 from clarkia.random import Noise
 from clarkia.samplers import Hook, Solver, Step
-from clarkia.spaces import State
+from clarkia.spaces import State, num_rows
 from clarkia.steering.chunks import as_precise, in_chunks
 from clarkia.steering.filter import Filter, Threshold
 from clarkia.steering.moves import Move, Plain, Proposed
@@ -103,8 +103,14 @@ def run(
     move = _move(proposal, solver, denoiser, process, () if condition is None else (condition,))
     particles = Filter(move, potential, num_particles, ess_threshold, resample, every, window)
     record = _Record(num_particles)
-    if options.get("initial") is None:
+    initial = options.get("initial")
+    if initial is None:
         options["num_samples"] = groups * num_particles
+    elif num_rows(initial) != groups * num_particles:
+        raise ValueError(
+            f"initial: expected a state of groups * num_particles = {groups * num_particles} rows, "
+            f"found {num_rows(initial)}."
+        )
     x = samplers.sample(
         denoiser,
         process,
@@ -131,7 +137,7 @@ def repeated(value: Any, groups: int, num_particles: int) -> Any:
         return {name: repeated(part, groups, num_particles) for name, part in value.items()}
     if isinstance(value, tuple):
         return tuple(repeated(part, groups, num_particles) for part in value)
-    if isinstance(value, Tensor) and value.ndim and len(value) == groups and groups > 1:
+    if isinstance(value, Tensor) and value.ndim and len(value) == groups:
         return value.repeat_interleave(num_particles, 0)
     return value
 
