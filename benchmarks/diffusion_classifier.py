@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
@@ -32,6 +33,7 @@ RESULTS = Path(__file__).parent / "results"
 OPTIONS = {"width": 20, "depth": 1, "batch_size": 64, "learning_rate": 3e-3, "subset_probability": 0.0}
 STAGES = ((4, 4), (16, 2), (64, 1))
 SUBSET, PAIRED, UNPAIRED = 150, 64, 128
+DRAWS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Discriminative(nn.Module):
@@ -136,20 +138,17 @@ def main(steps: int, write: bool) -> None:
         "|---:|---:|---:|---:|",
     ]
     few = truth[:SUBSET]
-    by_draws: dict[str, dict[int, float]] = {"shared": {}, "own": {}}
-    for draws in (1, 2, 4, 8, 16, 32, 64, 128):
-        cells = ["–"] * 3
-        if draws <= PAIRED:
-            by_draws["shared"][draws] = float(right_after(shared.errors, draws, few).mean())
-            cells[0] = f"{100 * by_draws['shared'][draws]:.1f} %"
-            if draws > 1:
-                halves = pairs.errors.unflatten(2, (-1, 2)).mean(3)
-                cells[1] = f"{100 * right_after(halves, draws // 2, few).mean():.1f} %"
-        by_draws["own"][draws] = float(right_after(own, draws, few).mean())
-        cells[2] = f"{100 * by_draws['own'][draws]:.1f} %"
+    halves = pairs.errors.unflatten(2, (-1, 2)).mean(3)
+    ways: dict[str, dict[int, float]] = {
+        "shared": {draws: right_after(shared.errors, draws, few).mean() for draws in DRAWS if draws <= PAIRED},
+        "pairs": {draws: right_after(halves, draws // 2, few).mean() for draws in DRAWS if 1 < draws <= PAIRED},
+        "own": {draws: right_after(own, draws, few).mean() for draws in DRAWS},
+    }
+    for draws in DRAWS:
+        cells = [f"{100 * way[draws]:.1f} %" if draws in way else "–" for way in ways.values()]
         lines.append(f"| {draws} | {' | '.join(cells)} |")
-    best = by_draws["own"][UNPAIRED]
-    enough = min((d for d, share in by_draws["shared"].items() if share >= best), default=None)
+    best = ways["own"][UNPAIRED]
+    enough = min((draws for draws, share in ways["shared"].items() if share >= best), default=None)
     lines += [
         "",
         f"What {UNPAIRED} draws of noise of their own reach, {100 * best:.1f} %, "
@@ -159,6 +158,21 @@ def main(steps: int, write: bool) -> None:
     print(text)
     if write:
         (RESULTS / "diffusion-classifier.md").write_text(text)
+        plot(ways).savefig(RESULTS / "diffusion-classifier.png", dpi=120)
+
+
+def plot(ways: dict[str, dict[int, float]]) -> Figure:
+    """Accuracy by draws a class, a line a way to draw the noise."""
+    figure = Figure(figsize=(5.5, 3.5), layout="constrained")
+    axes = figure.add_subplot(
+        xlabel="evaluations a class", ylabel="accuracy, %", xscale="log", xticks=DRAWS, xticklabels=DRAWS
+    )
+    axes.minorticks_off()
+    names = {"shared": "noise shared by all classes", "pairs": "shared, in opposite pairs", "own": "noise of its own"}
+    for name, label in names.items():
+        axes.plot(ways[name].keys(), [100 * share for share in ways[name].values()], marker="o", label=label)
+    axes.legend(frameon=False)
+    return figure
 
 
 if __name__ == "__main__":

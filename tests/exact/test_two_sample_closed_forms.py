@@ -113,6 +113,7 @@ def test_kid_averages_subsets():
     assert abs(found.value - whole) < 4 * found.standard_error  # of the average about that of all rows: 7e-5
     assert found.deviation == pytest.approx(found.standard_error * 50**0.5)
     assert str(found).endswith("(x1000)")
+    assert [two_sample.kid(x[:n], y, subsets=2).size for n in (2, 300, 4000)] == [2, 150, 1000]
 
 
 def test_gaussian_discrepancy_of_normal_laws():

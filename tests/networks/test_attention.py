@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from clarkia.networks.attention import CrossAttention, SelfAttention, attend, rotary, rotate
+from clarkia.networks.attention import CrossAttention, SelfAttention, attend, num_heads, rotary, rotate
 from clarkia.random import generator
 
 
@@ -79,6 +79,11 @@ def test_rotary_attention_moves_with_its_tokens():
     here, there = (own(x, angles=rotary(torch.arange(5) + shift, 8)) for shift in (0, 11))
     torch.testing.assert_close(here, there, rtol=1e-5, atol=1e-5)
     assert (here - own(x)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("width", "heads"), [(2, 2), (30, 3), (32, 4), (64, 4), (192, 4), (256, 4), (512, 8), (7, 1)])
+def test_there_are_four_heads_at_least_where_the_width_allows(width, heads):
+    assert num_heads(width) == heads
 
 
 def test_wrong_sizes_are_refused():

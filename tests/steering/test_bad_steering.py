@@ -102,6 +102,16 @@ def test_solvers_whose_rows_have_times_of_their_own(proposal):
         steering.run(law.denoiser(Masked(3)), Masked(3), Rewarded(lambda x: x[:, 0] * 1.0), **options)
 
 
+def test_a_solver_with_times_that_all_rows_share_walks_them():
+    """One position a step: as many steps as positions, and none of a grid."""
+    law = FiniteJoint(torch.full((3, 3), 1 / 9, dtype=torch.float64))
+    options = {"num_particles": 4, "shape": (2,), "solver": samplers.AnyOrder(samplers.policies.Position())}
+    found = steering.run(law.denoiser(Masked(3)), Masked(3), Rewarded(lambda x: x[:, 0] * 1.0), **options)
+    assert len(found.resampled) == 2
+    with pytest.raises(ValueError, match="num_steps, times: expected neither"):
+        steering.run(law.denoiser(Masked(3)), Masked(3), Rewarded(lambda x: x[:, 0] * 1.0), num_steps=9, **options)
+
+
 def test_kinds_that_there_are_not():
     with pytest.raises(ValueError, match="kind: expected one of"):
         Rewarded(first, kind="product")

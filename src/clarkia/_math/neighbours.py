@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .pairwise import blocks, paired_squared_distances, squared_distances
+from .pairwise import blocks, mean_row, paired_squared_distances, squared_distances
 
 QUERY_CHUNK = 128
 POINT_CHUNK = 2048
@@ -33,10 +33,10 @@ def k_nearest(queries: Tensor, points: Tensor, k: int, *, exclude_self: bool = F
     if not 1 <= k <= len(points) - int(exclude_self):
         raise ValueError(f"k: expected 1 to {len(points) - int(exclude_self)} neighbours, found {k}.")
     with torch.no_grad():
-        queries, points = queries.detach().double(), points.detach().double()
+        queries, points = queries.detach(), points.detach()
         wanted = k + int(exclude_self)
         search = _search_on_cpu if queries.device.type == "cpu" else _search_in_blocks
-        centre = points.mean(0)  # distances from products lose what the rows have in common
+        centre = mean_row(points)  # float64; distances from products lose what the rows have in common
         found = search(queries - centre, points - centre, wanted)
         if exclude_self:
             found = _without_self(found)

@@ -11,6 +11,7 @@ from clarkia.codecs.table.numeric import NumericCoding
 from clarkia.denoisers import Preconditioned
 from clarkia.errors import DataError
 from clarkia.networks import Bfloat16, FieldTransformer, ResidualMLP, TabDiffNet, bfloat16_is_fast
+from clarkia.networks.attention import num_heads
 from clarkia.objectives import MixedDenoising
 from clarkia.processes import Masked, Mixed, VarianceExploding
 from clarkia.schedules import LearnedPolynomialMask, LearnedPowerMean
@@ -73,7 +74,7 @@ def _network(codec: TableCodec, options: Options) -> nn.Module:
         return TabDiffNet(codec.space, width=options.width or 1024)
     if options.network == "fields":
         width = options.width or 128
-        heads = next(count for count in range(max(1, width // 32), 0, -1) if width % count == 0)
+        heads = num_heads(width, head_size=32)
         return FieldTransformer(codec.space, width=width, depth=options.depth, heads=heads, dropout=options.dropout)
     return ResidualMLP(
         codec.space,

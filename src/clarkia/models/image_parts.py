@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from clarkia import objectives, samplers, schedules
 from clarkia.denoisers import Preconditioned
 from clarkia.errors import DataError
+from clarkia.networks.attention import num_heads
 from clarkia.networks.conditioning import Conditions
 from clarkia.networks.dit import DiT
 from clarkia.networks.folded import Folded
@@ -134,7 +135,7 @@ def _vit(shape: tuple[int, int, int], conditions: Conditions, options: Options) 
         patch=patch,
         width=width,
         depth=depth,
-        heads=max(1, width // 64),
+        heads=num_heads(width),
         conditions=conditions,
         element_noise=True,
     )

@@ -147,6 +147,15 @@ class QueryKeyNorm(nn.Module):
         return self.q(q), self.k(k)
 
 
+def num_heads(width: int, head_size: int = 64) -> int:
+    """How many heads: as many of `head_size` features as the width has, but four at least, and a divisor of the width.
+
+    A head looks at one place at a time: one alone cannot read a word and the word that says what colour it is.
+    """
+    most = max(min(4, width), width // head_size)
+    return next(heads for heads in range(most, 0, -1) if width % heads == 0)
+
+
 def check_heads(width: int, heads: int) -> int:
     """The number of heads, if it divides the width; else ``ValueError``."""
     if heads < 1 or width % heads:

@@ -27,7 +27,7 @@ class UNet(nn.Module):
         multipliers: Width of each level as a multiple of `width`; each level halves the resolution.
         blocks: Residual blocks a level on the way down; one more on the way up.
         attention: Levels whose blocks have attention, 0 for the full resolution; None for the second (16x16 of 32x32).
-        head_size: Channels of a head.
+        head_size: Channels of a head, fewer where there would not be four.
         dropout: Probability of dropping a feature inside a block while training.
         out_channels: Channels of the answer; None for `channels`.
         conditions: What it can be given; labels, vector and the sum of the tokens scale and shift every block, and

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from clarkia.networks.attention import CrossAttention, SelfAttention
+from clarkia.networks.attention import CrossAttention, SelfAttention, num_heads
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -27,7 +27,7 @@ class ResidualBlock(nn.Module):
         steer: Numbers that noise level and condition come in.
         dropout: Probability of dropping a feature before the second convolution while training.
         resample: ``"down"`` to halve the sides, ``"up"`` to double them, "" for neither.
-        head_size: Channels of a head of the attention that follows; None for no attention.
+        head_size: Channels of a head of the attention that follows, see `num_heads`; None for no attention.
         cross: Whether the attention reads tokens too, of size `steer`.
     """
 
@@ -80,7 +80,7 @@ class _Attention(nn.Module):
 
     def __init__(self, width: int, head_size: int, context: int | None) -> None:
         super().__init__()
-        heads = next(count for count in range(max(1, width // head_size), 0, -1) if width % count == 0)
+        heads = num_heads(width, head_size)
         self.norm, self.own = group_norm(width), SelfAttention(width, heads)
         zeroed(self.own.out)
         self.cross = None

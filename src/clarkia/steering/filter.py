@@ -12,6 +12,7 @@ from torch import Tensor
 
 from clarkia.processes.times import Time
 from clarkia.random import Noise
+from clarkia.samplers.own_times import OwnTimes
 from clarkia.samplers.solver import Evaluate, take_carry
 from clarkia.spaces import State, num_rows, take_rows
 from clarkia.steering.moment import Moment
@@ -66,6 +67,10 @@ class Filter:
             "steps": 0,
         }
 
+    def own_times(self, x: Any, process: Any, carry: Carry) -> Tensor | None:
+        """The times of the move, where it finds its own."""
+        return self.move.own_times(x, process, carry["move"]) if isinstance(self.move, OwnTimes) else None
+
     def step(
         self,
         denoise: Evaluate,
@@ -85,7 +90,8 @@ class Filter:
         elif weighs:
             seen = (denoise(x, t), None)
         if weighs and seen is not None:
-            factor, memory = self.potential.at(Moment(x, t, s, seen[0], process, generator), carry["memory"])
+            moment = Moment(x, t, s, seen[0], process, carry["move"], generator)
+            factor, memory = self.potential.at(moment, carry["memory"])
             weights = carry["log_weights"] + factor
             carry = {**carry, "log_weights": weights, "memory": memory, "ess": self._sizes(weights)}
             x, seen, carry = self._copied(x, seen, carry, generator)

@@ -11,10 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clarkia.operators import SVD, LinearOperator, Measurement
-from clarkia.processes import Gaussian
+from clarkia.processes import Gaussian, GaussianKernel
 from clarkia.random import Noise, randn
-from clarkia.samplers.solver import Evaluate, require
+from clarkia.samplers import DPMSolverPP
+from clarkia.samplers.solver import Evaluate, Staged, as_kernel, require, run
 from clarkia.steering.moment import Moment
+from clarkia.steering.moves import known_at
 from clarkia.steering.potentials import Potential, Twist
 
 Width = Literal["kappa", "posterior"]
@@ -56,7 +58,7 @@ def measured(
 
 
 def annealed(
-    operator: LinearOperator, y: Tensor, noise_std: float, *, gamma: float = 2.0
+    operator: LinearOperator, y: Tensor, noise_std: float, *, gamma: float = 2.0, solver: Staged | None = None
 ) -> tuple[Potential, AnnealedStep]:
     """Potential and proposal along ``p_t N(y; A x_t / alpha, v I)`` with ``v = noise_std^2 + gamma^2 kappa^2``.
 
@@ -69,6 +71,8 @@ def annealed(
         noise_std: Standard deviation of its noise, positive.
         gamma: How much the state's own noise widens the likelihood; 0 is the published path, whose weights rest on few
             particles wherever noise is large against ``noise_std``.
+        solver: Whose steps are taken: one of a Gaussian process, with noise in its steps and one evaluation in each;
+            None for `samplers.DPMSolverPP` of second order at stochasticity 1.
 
     Returns:
         ``potential, proposal`` for `run`.
@@ -83,7 +87,7 @@ def annealed(
     if not 0 <= gamma < math.inf:
         raise ValueError(f"gamma: expected a non-negative number, found {gamma}.")
     seen = Seen.of(operator, y, noise_std)
-    path = AnnealedStep(seen, gamma)
+    path = AnnealedStep(seen, gamma, DPMSolverPP(order=2, stochasticity=1.0) if solver is None else solver)
     return Twist(path.ahead, lambda x0: seen.log_density(x0, torch.zeros(1, dtype=torch.float64))), path  # type: ignore[arg-type]
 
 
@@ -141,19 +145,22 @@ class Seen:
 
 @dataclass(frozen=True, eq=False)
 class AnnealedStep:
-    """A `Move`: the reverse step of a Gaussian process given the annealed likelihood after it; see `annealed`.
+    """A `Move`: the step of a solver given the annealed likelihood after it; see `annealed`.
 
     Args:
         seen: The measurement.
         gamma: How much noise widens its likelihood.
+        solver: Whose step.
     """
 
     seen: Seen
     gamma: float
+    solver: Staged
 
-    def init(self, x: Tensor, process: Gaussian, generator: Noise = None) -> None:
-        """Nothing to carry."""
+    def init(self, x: Tensor, process: Gaussian, generator: Noise = None) -> Any:
+        """The solver's carry."""
         require(process, Gaussian, "AnnealedStep")
+        return self.solver.init(x, process, generator)
 
     def step(
         self,
@@ -162,11 +169,11 @@ class AnnealedStep:
         x: Tensor,
         t: Tensor,
         s: Tensor,
-        carry: None,
+        carry: Any,
         generator: Noise = None,
-    ) -> tuple[Tensor, None, Float[Tensor, " n"]]:
+    ) -> tuple[Tensor, Any, Float[Tensor, " n"]]:
         """A draw, and ``log p - log q`` of it: the likelihood of the step less that of where it led."""
-        mean, width, alpha, variance = self._law(process, x, denoise(x, t), t, s)
+        (mean, width, alpha, variance), carry = self._law(process, x, denoise(x, t), t, s, carry)
         values = self.seen.svd.values[None]
         b = values / alpha[:, None]  # of the map from x_s to the measurement
         total = width[:, None] * b**2 + variance[:, None]
@@ -180,27 +187,38 @@ class AnnealedStep:
         high = alpha.reshape(-1, *(1,) * (x.ndim - 1))
         before = self.seen.log_density(mean / high, width / alpha**2, variance)
         after = self.seen.log_density(x_s / high, torch.zeros_like(width), variance)
-        return x_s.to(x.dtype), None, before - after
+        return x_s.to(x.dtype), carry, before - after
 
     def ahead(self, moment: Moment) -> Float[Tensor, " n"]:
         """``log int p(x_s | x_t) N(y; A x_s / alpha_s, v_s I) dx_s``, what a particle weighs before its draw."""
-        mean, width, alpha, variance = self._law(
-            _gaussian(moment.process), moment.x, moment.prediction, moment.t, moment.s
-        )
+        process = _gaussian(moment.process)
+        law, _ = self._law(process, moment.x, moment.prediction, moment.t, moment.s, moment.carry)
+        mean, width, alpha, variance = law
         high = alpha.reshape(-1, *(1,) * (mean.ndim - 1))
         return self.seen.log_density(mean / high, width / alpha**2, variance)
 
-    def _law(self, process: Gaussian, x: Any, x0_hat: Tensor, t: Any, s: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Mean and variance of the step, alpha after it, and the variance of the likelihood there; float64."""
+    def _law(
+        self, process: Gaussian, x: Any, x0_hat: Tensor, t: Any, s: Any, carry: Any
+    ) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Any]:
+        """Mean and variance of the step, alpha after it and the likelihood's variance there, float64; and the carry."""
         if t.ndim != 1:
             raise ValueError(
                 "t: expected one time a row, found one an element; make known cells part of the measurement."
             )
-        kernel = process.kernel(x.double(), x0_hat.double(), t.double(), s.double())
-        width = kernel.std.double().reshape(-1).square()
-        alpha, kappa = process.alpha(s.double()), process.kappa(s.double())
+        x, t, s = x.double(), t.double(), s.double()
+        stages = self.solver.stages(process, x, t, s, carry)
+        outcome, carry = run(stages, known_at(_one_alone, x, t, x0_hat.double()))
+        kernel = as_kernel(outcome)
+        if not isinstance(kernel, GaussianKernel):
+            raise ValueError(f"solver: expected one of a Gaussian process, found {type(self.solver).__name__}.")
+        width = kernel.std.double().reshape(len(kernel.std), -1)[:, 0].square()
+        alpha, kappa = process.alpha(s), process.kappa(s)
         alpha, kappa, width = torch.broadcast_tensors(alpha, kappa, width)
-        return kernel.mean, width, alpha, self.seen.variance + self.gamma**2 * kappa**2
+        return (kernel.mean, width, alpha, self.seen.variance + self.gamma**2 * kappa**2), carry
+
+
+def _one_alone(x: Any, t: Any) -> Any:
+    raise ValueError("solver: expected one with a single evaluation a step, such as DPMSolverPP or DDPM.")
 
 
 def _gaussian(process: Any) -> Gaussian:

@@ -21,6 +21,7 @@ class Moment:
         s: Time of the next state.
         prediction: The denoiser's answer at ``x``.
         process: The corruption.
+        carry: What their move carries, such as predictions of earlier steps.
         generator: Source of randomness.
     """
 
@@ -29,4 +30,5 @@ class Moment:
     s: Time
     prediction: Any
     process: Process
+    carry: Any = None
     generator: Noise = None

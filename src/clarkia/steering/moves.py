@@ -49,7 +49,11 @@ class Plain:
 
     def init(self, x: State, process: Any, generator: Noise = None) -> Any:
         """The solver's carry."""
-        return on_shared_grid(self.solver, x, process, generator)
+        return self.solver.init(x, process, generator)
+
+    def own_times(self, x: Any, process: Any, carry: Any) -> Tensor | None:
+        """The solver's."""
+        return shared_times(self.solver, x, process, carry)
 
     def step(
         self, denoise: Evaluate, process: Any, x: State, t: Time, s: Time, carry: Any, generator: Noise = None
@@ -88,8 +92,12 @@ class Proposed:
 
     def init(self, x: State, process: Any, generator: Noise = None) -> Any:
         """The solver's carry, once for the model and once for the proposal."""
-        carry = on_shared_grid(self.solver, x, process, generator)
+        carry = self.solver.init(x, process, generator)  # type: ignore[arg-type]
         return carry, carry
+
+    def own_times(self, x: Any, process: Any, carry: Any) -> Tensor | None:
+        """The solver's."""
+        return shared_times(self.solver, x, process, carry[0])
 
     def step(
         self, denoise: Evaluate, process: Any, x: State, t: Time, s: Time, carry: Any, generator: Noise = None
@@ -117,18 +125,21 @@ class Proposed:
         return as_kernel(outcome), carry
 
 
-def on_shared_grid(solver: Any, x: State, process: Any, generator: Noise = None) -> Any:
-    """The carry of a solver whose rows walk one grid; raises ``ValueError`` where each row has times of its own.
+def shared_times(solver: Any, x: Any, process: Any, carry: Any) -> Float[Tensor, "nodes n"] | None:
+    """The grid of a solver that finds its own, which must be the same for all rows.
 
     A particle that is copied takes over its ancestor's state, and so must stand at the time of the row it replaces.
+
+    Raises:
+        ValueError: Rows with times of their own.
     """
-    carry = solver.init(x, process, generator)
-    if own_grid(solver, x, process, carry, given=False) is not None:
+    times = own_grid(solver, x, process, carry, given=False)
+    if times is not None and bool((times != times[:, :1]).any()):
         raise ValueError(
             f"solver: expected one whose rows share their times, so that particles can be copied, found "
             f"{type(solver).__name__}; samplers.Ancestral('stratified') reveals one cell at a time too."
         )
-    return carry
+    return times
 
 
 def as_wide(proposal: Any, model: Any) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clarkia.measures.inputs import lazy_pair, some_rows
+from clarkia.measures.inputs import at_least, lazy_pair, some_rows
 from clarkia.measures.kernels import Kernel, Polynomial
 from clarkia.measures.two_sample.mmd import mmd2
 from clarkia.random import Noise
@@ -46,7 +46,7 @@ def kid(
     y: Tensor | np.ndarray,
     *,
     subsets: int = 100,
-    size: int = 1000,
+    size: int | None = None,
     kernel: Kernel | None = None,
     generator: Noise = None,
 ) -> SubsetMean:
@@ -59,7 +59,8 @@ def kid(
         x: Features ``(n, d)``, ``n >= size``.
         y: Features ``(m, d)``, ``m >= size``.
         subsets: Number of subsets.
-        size: Rows drawn from each set, without repeats.
+        size: Rows drawn from each set, without repeats; None for the usual 1000, or half the smaller set where that
+            has fewer than 2000.
         kernel: Another kernel.
         generator: Chooses the subsets.
 
@@ -72,6 +73,9 @@ def kid(
     Source: Demystifying MMD GANs (2018).
     """
     x, y = lazy_pair(x, y)
+    for rows, name in ((x, "x"), (y, "y")):
+        at_least(rows, 2, name, "for subsets")
+    size = min(1000, max(2, min(len(x), len(y)) // 2)) if size is None else size
     if subsets < 2 or size < 2:
         raise ValueError(f"subsets: expected at least 2 subsets of 2 rows, found subsets={subsets}, size={size}.")
     if size > min(len(x), len(y)):
