@@ -3,10 +3,12 @@
     python benchmarks/images.py digits --minutes 3
     python benchmarks/images.py mnist --minutes 30
     python benchmarks/images.py shapes --minutes 30
+    OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 benchmarks/images.py shapes --minutes 30
 
 `digits` are the 8x8 digits of scikit-learn; `mnist` reads ../shared/data/images. The judge of digits is a small
 convolutional network trained on real digits that the model's figures are not computed on; Frechet distances are on its
-last hidden layer, and the floor is real against real. `shapes` are procedural scenes with an exact judge.
+last hidden layer, and the floor is real against real. `shapes` are procedural scenes with an exact judge. Under
+torchrun the processes share the fit, and the first one does the rest.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from clarkia.datasets import ColouredShapes
 from clarkia.datasets import shapes as judges
 from clarkia.datasets.shapes import Level
 from clarkia.networks import num_parameters
+from clarkia.shards import Shard
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT.parent / "shared" / "data" / "images"
@@ -35,10 +38,7 @@ RESULTS = Path(__file__).parent / "results"
 
 LEVELS: tuple[Level, ...] = ("single", "colour", "two", "binding")
 TRAINED, ASKED = 80_000, 400
-SHARES = {"single": 0.4, "colour": 0.6, "two": 1.0, "binding": 2.0}
-"""How often a level is shown; another one once. Two things in colours show what one thing does as well, and more."""
-
-SHAPES = {"width": 32, "depth": 1, "batch_size": 32, "learning_rate": 2.5e-3, "subset_probability": 0.0}
+SHAPES = {"width": 32, "depth": 1, "learning_rate": 3e-3, "subset_probability": 0.0}
 
 
 class Judge(nn.Module):
@@ -115,6 +115,8 @@ def numbers(name: str, minutes: float, guidance: tuple[float, ...], write: bool,
     )
     model = ck.ImageModel(max_minutes=minutes, **options)
     model.fit(images, labels, progress=True)
+    if Shard.here().index:  # the other processes have helped to fit, which was all
+        return
     if save:
         model.save(save, overwrite=True)
     seen = model.training_run_.steps * model.batch_size
@@ -177,14 +179,15 @@ def filled_in(model: ck.ImageModel, judge: Judge, truth: np.ndarray, labels: np.
 
 def shapes(levels: tuple[Level, ...], minutes: float, steps: int, write: bool, save: str | None) -> None:
     """Train on captioned scenes of all levels together; ask for captions of scenes that were not trained on."""
-    shares = np.array([SHARES.get(level, 1.0) for level in levels])
-    pictures, captions, _ = scenes(levels, 0, (TRAINED * shares / shares.sum()).astype(int))
+    pictures, captions, _ = scenes(levels, range(TRAINED))
     model = ck.ImageModel(max_minutes=minutes, **SHAPES)
     model.fit(pictures, captions=captions, progress=True)
+    if Shard.here().index:  # the other processes have helped to fit, which was all
+        return
     if save:
         model.save(save, overwrite=True)
     run = model.training_run_
-    real, asked, names = scenes(levels, TRAINED, np.full(len(levels), ASKED // len(levels)))
+    real, asked, names = scenes(levels, range(TRAINED, TRAINED + ASKED))
     lines = [
         f"# Image model: coloured shapes of 32 x 32 points, levels {', '.join(levels)}",
         "",
@@ -213,15 +216,12 @@ def shapes(levels: tuple[Level, ...], minutes: float, steps: int, write: bool, s
     report("images-shapes", lines, write)
 
 
-def scenes(levels: tuple[Level, ...], first: int, counts: np.ndarray) -> tuple[np.ndarray, list[str], list[str]]:
-    """Pictures uint8 ``(n, 3, 32, 32)`` of so many scenes of each level, their captions and their levels."""
-    parts = [
-        (ColouredShapes(size=32, level=level), np.arange(first, first + count))
-        for level, count in zip(levels, counts, strict=True)
-    ]
-    images = np.concatenate([data.images(rows).numpy() for data, rows in parts])
-    captions = [text for data, rows in parts for text in data.captions(rows)]
-    return images, captions, list(np.repeat(levels, counts))
+def scenes(levels: tuple[Level, ...], numbers: range) -> tuple[np.ndarray, list[str], list[str]]:
+    """Pictures uint8 ``(n, 3, 32, 32)`` of so many scenes in all, their captions and their levels."""
+    rows = np.arange(numbers.start, numbers.start + len(numbers) // len(levels))
+    data = [ColouredShapes(size=32, level=level) for level in levels]
+    images = np.concatenate([part.images(rows).numpy() for part in data])
+    return images, [text for part in data for text in part.captions(rows)], list(np.repeat(levels, len(rows)))
 
 
 def judged_scenes(name: str, pictures: np.ndarray, captions: list[str], levels: list[str]) -> list[str]:
@@ -238,8 +238,9 @@ def judged_scenes(name: str, pictures: np.ndarray, captions: list[str], levels: 
 
 
 def machine() -> str:
-    threads = torch.get_num_threads()
-    return f"{threads} thread{'s' * (threads > 1)}, {platform.machine()}, torch {torch.__version__}"
+    threads, processes = torch.get_num_threads(), Shard.here().count
+    several = f"{processes} processes of " if processes > 1 else ""
+    return f"{several}{threads} thread{'s' * (threads > 1)}, {platform.machine()}, torch {torch.__version__}"
 
 
 def report(name: str, lines: list[str], write: bool) -> None:

@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 import clarkia as ck
+from clarkia import samplers
 from clarkia.errors import DataError
 
 SMALL = {"width": 64, "depth": 2, "max_minutes": None, "batch_size": 64, "learning_rate": 1e-2}
@@ -57,6 +58,21 @@ def test_a_text_depends_on_the_seed_and_its_number_alone(model):
     assert model.sample(40, seed=4, texts_per_batch=7) == whole
     assert model.sample(5, seed=4) == whole[:5]
     assert model.sample(40, seed=5) != whole
+
+
+@pytest.mark.parametrize("solver", [samplers.FirstHitting(), samplers.AnyOrder()])
+def test_solvers_that_find_their_own_times(model, solver):
+    texts = model.sample(3, prefix=sentences(1)[0][:4], solver=solver, seed=1)
+    assert len(texts) == 3
+    assert all(text.startswith(sentences(1)[0][:4]) for text in texts)
+    with pytest.raises(ValueError, match="expected neither with a solver that finds its own times"):
+        model.sample(3, solver=solver, num_steps=5)
+
+
+def test_a_reward_beside_a_solver_that_finds_its_own_times(model):
+    solver = samplers.AnyOrder()
+    texts = model.sample(8, reward=lambda texts: 9.0 * np.char.startswith(texts, "shy"), num_particles=8, solver=solver)
+    assert np.mean([text.startswith("shy") for text in texts]) > 0.5  # of plain texts a fifth
 
 
 def test_the_companion_chooses_better_sentences_in_few_steps(model):

@@ -108,6 +108,13 @@ def test_a_solver_with_times_that_all_rows_share_walks_them():
     options = {"num_particles": 4, "shape": (2,), "solver": samplers.AnyOrder(samplers.policies.Position())}
     found = steering.run(law.denoiser(Masked(3)), Masked(3), Rewarded(lambda x: x[:, 0] * 1.0), **options)
     assert len(found.resampled) == 2
+    # Two groups, of which one knows a position: each walks its own.
+    known = (torch.tensor([[0, 0], [1, 0]]), torch.tensor([[False, False], [True, False]]))
+    found = steering.run(
+        law.denoiser(Masked(3)), Masked(3), Rewarded(lambda x: x[:, 0] * 1.0), groups=2, known=known, **options
+    )
+    assert found.x[4:, 0].eq(1).all()
+    assert found.x.lt(3).all()
     with pytest.raises(ValueError, match="num_steps, times: expected neither"):
         steering.run(law.denoiser(Masked(3)), Masked(3), Rewarded(lambda x: x[:, 0] * 1.0), num_steps=9, **options)
 

@@ -19,6 +19,7 @@ from clarkia.models import steered
 from clarkia.models.wishes import Steering
 from clarkia.processes import Masked
 from clarkia.random import RowBlocks
+from clarkia.samplers.own_times import OwnTimes
 from clarkia.steering import Foreseen, Particles
 
 NOISE_BLOCK = 16
@@ -70,7 +71,7 @@ class Writer:
                 self.process,
                 steered.Foresight(wish, self.codec.decode, self.codec.decode, Foreseen(4), k),
                 rows=some,
-                steps=self._options["num_steps"],
+                steps=self._steps or self._free,
                 generator=_noise(seed, 2 * attempt, (start + first) * k, some * k),
                 **self._options,
             )
@@ -99,12 +100,19 @@ class Writer:
         return int((~self.known).sum())
 
     @property
+    def _steps(self) -> int | None:
+        """One a free token where nothing is said; None leaves them to a solver that finds its own."""
+        if self.num_steps is None and isinstance(self.solver, OwnTimes):
+            return None
+        return min(self.num_steps or self._free, self._free)
+
+    @property
     def _options(self) -> dict[str, Any]:
         held = bool(self.known.any())
         return {
             "shape": self.codec.space,
             "solver": self.solver,
-            "num_steps": min(self.num_steps or self._free, self._free),
+            "num_steps": self._steps,
             "known": (self.values.to(self.device)[None], self.known.to(self.device)[None]) if held else None,
             "device": self.device,
         }

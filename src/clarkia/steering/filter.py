@@ -67,9 +67,21 @@ class Filter:
             "steps": 0,
         }
 
-    def own_times(self, x: Any, process: Any, carry: Carry) -> Tensor | None:
-        """The times of the move, where it finds its own."""
-        return self.move.own_times(x, process, carry["move"]) if isinstance(self.move, OwnTimes) else None
+    def own_times(self, x: Any, process: Any, carry: Carry) -> Float[Tensor, "nodes n"] | None:
+        """The times of the move, where it finds its own; raises ``ValueError`` unless all of a group share them.
+
+        A particle that is copied takes over its ancestor's state, and so must stand at the time of the row it replaces.
+        """
+        times = self.move.own_times(x, process, carry["move"]) if isinstance(self.move, OwnTimes) else None
+        if times is None:
+            return None
+        groups = times.unflatten(1, (-1, self.num_particles))
+        if bool((groups != groups[:, :, :1]).any()):
+            raise ValueError(
+                "solver: expected one whose rows share their times, so that particles can be copied, found one that "
+                "draws a time for each cell; samplers.Ancestral('stratified') reveals one cell at a time too."
+            )
+        return times
 
     def step(
         self,

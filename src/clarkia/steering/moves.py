@@ -53,7 +53,7 @@ class Plain:
 
     def own_times(self, x: Any, process: Any, carry: Any) -> Tensor | None:
         """The solver's."""
-        return shared_times(self.solver, x, process, carry)
+        return own_grid(self.solver, x, process, carry, given=False)
 
     def step(
         self, denoise: Evaluate, process: Any, x: State, t: Time, s: Time, carry: Any, generator: Noise = None
@@ -97,7 +97,7 @@ class Proposed:
 
     def own_times(self, x: Any, process: Any, carry: Any) -> Tensor | None:
         """The solver's."""
-        return shared_times(self.solver, x, process, carry[0])
+        return own_grid(self.solver, x, process, carry[0], given=False)
 
     def step(
         self, denoise: Evaluate, process: Any, x: State, t: Time, s: Time, carry: Any, generator: Noise = None
@@ -123,23 +123,6 @@ class Proposed:
         # Not the solver's `kernel`: cells that are revealed at their own moments are so under both laws alike.
         outcome, carry = run(self.solver.stages(process, x, t, s, carry, generator), denoise)
         return as_kernel(outcome), carry
-
-
-def shared_times(solver: Any, x: Any, process: Any, carry: Any) -> Float[Tensor, "nodes n"] | None:
-    """The grid of a solver that finds its own, which must be the same for all rows.
-
-    A particle that is copied takes over its ancestor's state, and so must stand at the time of the row it replaces.
-
-    Raises:
-        ValueError: Rows with times of their own.
-    """
-    times = own_grid(solver, x, process, carry, given=False)
-    if times is not None and bool((times != times[:, :1]).any()):
-        raise ValueError(
-            f"solver: expected one whose rows share their times, so that particles can be copied, found "
-            f"{type(solver).__name__}; samplers.Ancestral('stratified') reveals one cell at a time too."
-        )
-    return times
 
 
 def as_wide(proposal: Any, model: Any) -> Any:
