@@ -71,8 +71,10 @@ def test_solvers_that_find_their_own_times(model, solver):
 
 def test_a_reward_beside_a_solver_that_finds_its_own_times(model):
     solver = samplers.AnyOrder()
-    texts = model.sample(8, reward=lambda texts: 9.0 * np.char.startswith(texts, "shy"), num_particles=8, solver=solver)
-    assert np.mean([text.startswith("shy") for text in texts]) > 0.5  # of plain texts a fifth
+    texts = model.sample(
+        40, reward=lambda texts: 2.0 * np.char.startswith(texts, "shy"), num_particles=16, solver=solver
+    )
+    assert np.mean([text.startswith("shy") for text in texts]) > 0.4  # a fifth of plain texts, .65 of the tilt
 
 
 def test_the_companion_chooses_better_sentences_in_few_steps(model):
