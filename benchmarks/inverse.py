@@ -7,8 +7,9 @@ The model is read from the file where it exists, and else fitted for so many min
 are measured with a deviation of 0.05 (points from -1 to 1): a hole in the middle, means over blocks, a blur, one bit a
 point. Every method draws several pictures for each measurement. PSNR is of single draws and of their mean; a method
 that answers with the mean wins the one and says nothing of what is not known, which is what the last column is about:
-how often the truth lies between the least and the largest of 19 draws, 90 % of the time if the draws are from the
-posterior, over the points that vary among pictures (in a hole, those of the hole). Particles are exact in the limit:
+how often the truth, a level of grey, lies between the least and the largest of 19 draws rounded to such levels, over
+the points that vary among pictures (in a hole, those of the hole). Equal levels are ordered at random, so that it is
+90 % of the time if the draws are from the posterior, however many points are black. Particles are exact in the limit:
 every draw is one of a group of its own, so that draws do not descend from each other.
 """
 
@@ -31,7 +32,7 @@ from clarkia import operators, samplers, steering
 from clarkia.guidance import linear, potential
 from clarkia.models import image_parts
 from clarkia.operators import Blur, Downsample, LinearOperator, Mask, Quantise
-from clarkia.random import generator, randn
+from clarkia.random import generator, rand, randn
 from clarkia.samplers import DDIM, DDPM, DDRM, DPS, FlowChef, RePaint
 from images import data_of
 
@@ -261,8 +262,15 @@ def figures(problem: Problem, draws: Tensor) -> str:
         residual = f"{100 * float((operator.apply(draws.flatten(0, 1)) != problem.all_y).double().mean()):.1f} %"
     if float(draws.std(1).max()) == 0:
         return f"{single:.2f} | {mean:.2f} | {residual} | "
-    inside = (truth >= draws.amin(1)) & (truth <= draws.amax(1))
-    return f"{single:.2f} | {mean:.2f} | {residual} | {100 * float(inside[:, problem.judged].double().mean()):.1f} %"
+    return f"{single:.2f} | {mean:.2f} | {residual} | {100 * coverage(problem, draws):.1f} %"
+
+
+def coverage(problem: Problem, draws: Tensor) -> float:
+    """Share of the points whose rank among the draws, equal ones in random order, is neither the first nor the last."""
+    grey, truth = (x.clamp(-1, 1).add(1).mul(127.5).round() for x in (draws, problem.truth.double()[:, None]))
+    below, equal = (grey < truth).sum(1), (grey == truth).sum(1)
+    rank = below + (rand(equal.shape, generator(5)) * (equal + 1)).floor()
+    return float(((rank > 0) & (rank < DRAWS))[:, problem.judged].double().mean())
 
 
 def fitted(name: str, path: Path, minutes: float) -> ck.ImageModel:

@@ -47,7 +47,9 @@ def mixture(d: int) -> tuple[GaussianMixture, torch.Tensor, torch.Tensor]:
 
 def posteriors(write: bool) -> None:
     """Sliced W2 to the exact posterior and the error of log Z, by method, over several runs."""
-    process = VarianceExploding(sigma_min=0.01, sigma_max=80.0)  # at 20 the start misses the law itself: .05 nats in 64 d
+    process = VarianceExploding(
+        sigma_min=0.01, sigma_max=80.0
+    )  # at 20 the start misses the law itself: .05 nats in 64 d
     times = schedules.karras(STEPS, process)
     lines = [
         f"## Posteriors of mixtures given noisy projections, {PARTICLES} particles, {STEPS} steps",

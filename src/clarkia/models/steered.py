@@ -269,7 +269,7 @@ def _warn_of_collapse(found: steering.Particles) -> None:
     k = found.num_particles
     sizes = found.ess.median(1).values
     worst = float(sizes.min())
-    if k > 1 and worst < max(FEW * k, 1.01):
+    if k > 1 and 0 < worst < max(FEW * k, 1.01):  # where it is 0 nothing was drawn, which is said elsewhere
         warnings.warn(
             f"steering: in the median row the {k} particles are worth {worst:.1f} (ESS), so what is drawn is far from "
             "the law that was asked for; use more particles (num_particles), a smaller reward_scale, or looser "
