@@ -126,6 +126,8 @@ def main(folder, rank):
     finished(folder, "fsdp", rank, strategy="fsdp")
     finished(folder, "parts", rank, accumulate=2)
     finished(folder, "fsdp-parts", rank, strategy="fsdp", accumulate=3)
+    finished(folder, "muon-ddp", rank, optimizer="muon")
+    finished(folder, "muon-fsdp", rank, strategy="fsdp", optimizer="muon")
     finished(folder, "resumed-ddp", rank, resume=True)
     finished(folder, "resumed-fsdp", rank, strategy="fsdp", resume=True)
     finished(folder, "short-fsdp", rank, strategy="fsdp", max_steps=12)

@@ -8,6 +8,7 @@ UVIT_T2I = ("Efficient Scaling of Diffusion Transformers for Text-to-Image Gener
 ADM = ("Diffusion Models Beat GANs on Image Synthesis", 2021)
 CLASSIFIER_FREE = ("Classifier-Free Diffusion Guidance", 2022)
 EDM2 = ("Analyzing and Improving the Training Dynamics of Diffusion Models", 2024)
+MUON = ("Muon: An optimizer for hidden layers in neural networks", 2024)
 EDLM = ("Energy-Based Diffusion Language Models for Text Generation", 2024)
 RADD = ("Your Absorbing Discrete Diffusion Secretly Models the Conditional Distributions of Clean Data", 2024)
 MDLM = ("Simple and Effective Masked Diffusion Language Models", 2024)
@@ -43,6 +44,9 @@ NETWORKS = (
     Method(*EDM2, "training", "clarkia.training.fit",
            "tests/exact/test_training_steps.py"
            "::test_power_averages_are_those_of_the_weights_after_every_step", "benchmarks/results/training.md"),
+    Method(*MUON, "training", "clarkia.training.TrainingOptions",
+           "tests/training/test_muon.py::test_matrices_and_kernels_follow_the_formula_and_all_else_follows_adamw",
+           "benchmarks/results/images-shapes.md"),
     Method(*RADD, "network", "clarkia.networks.TokenTransformer",
            "tests/networks/test_tokens.py::test_both_twins_learn_a_chain_to_its_entropy", "benchmarks/results/edlm.md"),
     Method(*FT_TRANSFORMER, "network", "clarkia.networks.FieldTransformer",

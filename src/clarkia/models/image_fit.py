@@ -217,6 +217,7 @@ def training_options(model: ImageModel, rows: int, device: torch.device) -> trai
     fast = device.type != "cpu"
     return training.TrainingOptions(
         batch_size=batch_size,
+        optimizer=model.optimizer,
         learning_rate=model.learning_rate,
         betas=(0.9, 0.99),
         max_steps=model.max_steps,

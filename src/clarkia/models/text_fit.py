@@ -149,6 +149,7 @@ def training_options(model: TextModel, rows: int, device: torch.device) -> train
     fast = device.type != "cpu"
     return training.TrainingOptions(
         batch_size=max(1, min(model.batch_size, rows)),
+        optimizer=model.optimizer,
         learning_rate=model.learning_rate,
         weight_decay=0.01,
         betas=(0.9, 0.98),

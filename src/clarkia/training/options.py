@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from ..errors import DataError
 
 Decay = Literal["cosine", "constant", "inverse_sqrt"]
+Optimizer = Literal["adamw", "muon"]
 Precision = Literal["float32", "bfloat16"]
 Strategy = Literal["auto", "ddp", "fsdp"]
 
@@ -22,6 +23,8 @@ class TrainingOptions:
         batch_size: rows of a step, those of all processes together.
         accumulate: number of parts in which the rows that a process takes of a step go through the network, to save
             memory; the gradient is that of the whole to rounding, dropout masks apart.
+        optimizer: "adamw"; or "muon", which moves the weights of linear layers and convolutions by orthogonalised
+            momentum, at the same learning rate, and leaves the others to AdamW.
         learning_rate: its peak value.
         weight_decay: decoupled decay of the weight matrices (vectors, that is biases and gains, are never decayed).
         betas: AdamW's two averaging factors.
@@ -55,6 +58,7 @@ class TrainingOptions:
 
     batch_size: int = 1024
     accumulate: int = 1
+    optimizer: Optimizer = "adamw"
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
@@ -85,6 +89,7 @@ class TrainingOptions:
         _require(_whole(self.batch_size, 1), "batch_size", "be a positive whole number")
         _require(_whole(self.accumulate, 1), "accumulate", "be a positive whole number")
         _require(self.accumulate <= self.batch_size, "accumulate", "be no more than batch_size")
+        _require(self.optimizer in get_args(Optimizer), "optimizer", f"be one of {get_args(Optimizer)}")
         _require(_real(self.learning_rate) > 0, "learning_rate", "be a positive number")
         _require(_real(self.weight_decay) >= 0, "weight_decay", "be zero or a positive number")
         _require(len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", "be two numbers in [0, 1)")

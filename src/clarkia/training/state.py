@@ -6,18 +6,19 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import DataError
 from .checkpoints import check_same, load_checkpoint, save_checkpoint
 from .ema import PowerAverage, WeightAverage, snapshot, write
+from .optimizers import optimizers_of
 from .options import TrainingOptions
 from .processes import Processes
 from .trainee import Trainee
 
 
 class TrainingState:
-    """The weights with their optimizer and averages, the best weights so far, and the counters.
+    """The weights with their optimizers and averages, the best weights so far, and the counters.
 
     Args:
         trainee: the module in training; of a module that is cut up among processes each has its part in here.
@@ -38,8 +39,14 @@ class TrainingState:
     def __init__(self, trainee: Trainee, processes: Processes, options: TrainingOptions, data_fingerprint: int):
         self.trainee, self.processes = trainee, processes
         self.options, self.data_fingerprint = options, data_fingerprint
-        self.optimizer = _adamw(trainee.followed, options)
-        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.optimizers = optimizers_of(trainee, options)
+        # By weight what its optimiser keeps of it.
+        self.moments = {
+            weight: optimizer.state
+            for optimizer in self.optimizers
+            for group in optimizer.param_groups
+            for weight in group["params"]
+        }
         self.average = WeightAverage(trainee.followed, options.ema_decay)
         self.power_averages = [PowerAverage(trainee.followed, sigma) for sigma in options.ema_sigmas]
         self.best_weights: dict[str, Tensor] | None = None
@@ -59,10 +66,11 @@ class TrainingState:
             rate: the learning rate.
         """
         if self.options.clip_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.options.clip_norm, norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
+            torch.nn.utils.clip_grads_with_norm_(list(self.moments), self.options.clip_norm, norm)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
         self.trainee.clear_gradients()
         for average in (self.average, *self.power_averages):
             average.update(self.step)
@@ -144,7 +152,7 @@ class TrainingState:
             check_same(path, moments, dict.fromkeys(moments, self.trainee.layout[name]))
             saved |= {key: self.trainee.part(name, value) for key, value in moments.items()}
             if saved:
-                self.optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in saved.items()}
+                self.moments[parameter][parameter] = {key: value.to(parameter.device) for key, value in saved.items()}
 
     def _averages(self) -> list[tuple[str, dict[str, Tensor]]]:
         """All averages with their names in a checkpoint."""
@@ -158,7 +166,7 @@ class TrainingState:
             for name, part in tensors.items():
                 yield f"{prefix}/{name}", name, part
         for name, parameter in self.trainee.followed.named_parameters():
-            for key, value in self.optimizer.state.get(parameter, {}).items():
+            for key, value in self.moments.get(parameter, {}).get(parameter, {}).items():
                 yield f"optimizer/{name}/{key}", name if _is_moment(key) else None, value
 
     def _parts(self, wholes: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -167,8 +175,8 @@ class TrainingState:
     def _check_origin(self, path: str | os.PathLike[str], record: dict[str, Any]) -> None:
         if record["data_fingerprint"] != self.data_fingerprint:
             raise DataError(f"the checkpoint {path} was made on different data; delete it to start again")
-        for name in ("seed", "batch_size", "ema_sigmas"):
-            saved, given = record["options"].get(name, ()), getattr(self.options, name)
+        for name in ("seed", "batch_size", "ema_sigmas", "optimizer"):
+            saved, given = record["options"].get(name, getattr(TrainingOptions, name)), getattr(self.options, name)
             saved = tuple(saved) if isinstance(saved, list) else saved
             if saved != given:
                 raise DataError(f"the checkpoint {path} was made with {name}={saved}, not {given}; use the same {name}")
@@ -178,19 +186,6 @@ _COUNTERS = (
     *("step", "validated_step", "validation", "best_validation", "best_step", "stale"),
     *("sums", "counted", "history"),
 )
-
-
-def _adamw(module: nn.Module, options: TrainingOptions) -> torch.optim.AdamW:
-    """AdamW in its fused form (five times the speed of the others on a CPU); only matrices are decayed."""
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
-    vectors = [parameter for parameter in parameters if parameter.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": options.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=options.betas, fused=True)
 
 
 def _is_moment(key: str) -> bool:
