@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from clarkia import measures, samplers
+from clarkia import guidance, measures, samplers
 from clarkia.forward_models import ThroughForward
 from clarkia.measures.null_space import null_space_variance
 from clarkia.objectives import Denoising, ForwardModelLoss, LogNormal
@@ -39,10 +39,11 @@ def forward(signal, view):
 
 
 class Optimal(nn.Module):
-    """``E[S | O_c, x_t]`` of the normal law."""
+    """``E[S | O_c, x_t]`` of the normal law, given any number of contexts; a view is the same for all rows."""
 
     def forward(self, x_t, t, condition):
-        mean, covariance = conditioned(MEAN, SIGMA, CONTEXT, condition["context"].double())
+        rows = condition["context_view"][0].double().reshape(-1, 4)
+        mean, covariance = conditioned(MEAN, SIGMA, rows, condition["context"].double().flatten(1))
         alpha, sigma = (scale(t[:1].double()) for scale in (PROCESS.alpha, PROCESS.sigma))
         operator = alpha * condition["target_view"][0].double()
         return conditioned(mean, covariance, operator, x_t.double(), sigma**2)[0].to(x_t.dtype)
@@ -100,6 +101,102 @@ def test_what_no_measurement_sees_collapses_to_its_mean():
     assert whole.basis.shape == (4, 0)
     assert whole.unseen == 0
     assert whole.share == pytest.approx(1, abs=0.06)
+
+
+VIEWS = TARGET[:, None]
+"""Three views of one row each."""
+
+
+def draw_views(views, n=20_000, contexts=1, **options):
+    """Signals drawn in one view after another, the first known measurement being the only context or none."""
+    condition = {
+        "context": SEEN.expand(n, 1, 1)[:, :contexts],
+        "context_view": CONTEXT.expand(n, 1, 1, 4)[:, :contexts],
+    }
+    return samplers.sample_views(
+        ThroughForward(Optimal(), forward), PROCESS, views.expand(n, *views.shape), condition=condition, **options
+    )
+
+
+def departures(rows, mean, covariance):
+    """Mean and covariance of rows against a law, in standard errors, where it varies; and how far it strays beyond."""
+    values, vectors = torch.linalg.eigh(covariance)
+    varies = values > 1e-9 * values.max()
+    white = (rows - mean) @ vectors[:, varies] / values[varies].sqrt()
+    one = torch.eye(white.shape[1], dtype=rows.dtype)
+    error = ((1 + one) / len(rows)).sqrt()
+    beyond = ((rows - mean) @ vectors[:, ~varies]).abs()
+    return white.mean(0) * len(rows) ** 0.5, (white.T.cov() - one) / error, float(beyond.max()) if beyond.numel() else 0
+
+
+@pytest.mark.parametrize(("contexts", "count"), [(1, 3), (1, 2), (0, 3)])
+def test_views_drawn_one_after_another_have_the_joint_law(contexts, count):
+    """Signals are ``E[S | O_c, O_1 .. O_v]``: mean ``E[S | O_c]``, covariance ``Cov[S | O_c] - Cov[S | O_c, O_1 ..]``.
+
+    One context and three views are invertible: the last term is 0, the law that of the signal given its context.
+    """
+    views, known = VIEWS[:count], CONTEXT[:contexts]
+    signals, measured = draw_views(
+        views, contexts=contexts, solver=samplers.Heun(), num_steps=60, generator=generator(7)
+    )
+    mean, covariance = conditioned(MEAN, SIGMA, known, SEEN[:contexts][None])
+    rows = views.flatten(0, 1)
+    left = conditioned(mean, covariance, rows, torch.zeros(1, count, dtype=torch.float64))[1]
+    assert (float(left.trace()) < 1e-12) == (contexts + count == 4)
+    off_mean, off_covariance, beyond = departures(signals, mean[0], covariance - left)
+    assert float(off_mean.abs().max()) < 4
+    assert float(off_covariance.abs().max()) < 4
+    assert beyond < 1e-8
+    # The law of what was drawn, view by view, and the signals explain it all.
+    off_mean, off_covariance, _ = departures(measured[..., 0], mean[0] @ rows.T, rows @ covariance @ rows.T)
+    assert float(off_mean.abs().max()) < 4
+    assert float(off_covariance.abs().max()) < 4
+    torch.testing.assert_close(signals @ rows.T, measured[..., 0], rtol=0, atol=1e-3)
+
+
+def test_each_view_is_drawn_with_all_before_it_as_contexts():
+    """Passes by hand: contexts grow by the target drawn before, in its own view; nothing else is changed."""
+    n, seen = 5, []
+
+    def network(x_t, t, condition):
+        seen.append(condition)
+        return Optimal()(x_t, t, condition)
+
+    condition = {
+        "context": SEEN.expand(n, 1, 1), "context_view": CONTEXT.expand(n, 1, 1, 4), "note": torch.arange(n)
+    }  # fmt: skip
+    source = generator(8)
+    signals, measured = samplers.sample_views(
+        ThroughForward(network, forward), PROCESS, VIEWS.expand(n, 3, 1, 4), condition=condition,
+        solver=samplers.Euler(), num_steps=4, generator=source,
+    )  # fmt: skip
+    assert measured.shape == (n, 3, 1)
+    source = generator(8)
+    for i, view in enumerate(VIEWS):
+        told = seen[4 * i]
+        assert torch.equal(told["context"][:, 0], SEEN.expand(n, 1))
+        assert torch.equal(told["context"][:, 1:], measured[:, :i])
+        assert torch.equal(told["context_view"][0, 1:], VIEWS[:i])
+        assert torch.equal(told["target_view"], view.expand(n, 1, 4))
+        assert torch.equal(told["note"], torch.arange(n))
+        by_hand = samplers.sample_signals(
+            ThroughForward(Optimal(), forward), PROCESS, num_samples=n, shape=(1,), condition=told,
+            solver=samplers.Euler(), num_steps=4, generator=source, dtype=torch.float64,
+        )  # fmt: skip
+        assert torch.equal(by_hand[1], measured[:, i])
+    assert torch.equal(by_hand[0], signals)
+    assert condition["context"].shape == (n, 1, 1)
+
+
+def test_a_target_may_be_guided():
+    """Predictions held in [-0.5, 0.5]: so are targets, while signals stay what the network says."""
+    guide = partial(guidance.dynamic_threshold, quantile=1.0, bound=0.5)
+    options = {"n": 50, "solver": samplers.Euler(), "num_steps": 5}
+    free = draw_views(VIEWS, generator=generator(9), **options)[1]
+    signals, held = draw_views(VIEWS, generator=generator(9), guide=guide, **options)
+    assert float(held.abs().max()) == 0.5
+    assert float(free.abs().max()) > 1
+    torch.testing.assert_close(signals @ CONTEXT.T, SEEN.expand(50, 1), rtol=0, atol=1e-8)
 
 
 def root_of(covariance):
@@ -205,6 +302,40 @@ def test_a_context_alone_predicts_the_mean_target():
     assert "extra" not in condition
 
 
+@pytest.mark.parametrize("weight", [0.2, 0.7])
+def test_features_of_measurements_are_compared(weight):
+    """Squares and cubes, by hand, of a target of three numbers and two held-out measurements of one, as equals."""
+    batch = {name: value.double() for name, value in pairs(6).items()}
+    batch["extra_view"] = torch.cat([batch["extra_view"], CONTEXT.expand(6, 1, 1, 4), CONTEXT.expand(6, 1, 1, 4)], 1)
+    batch["extra"] = torch.cat([batch["extra"], batch["context"][:, None], torch.full((6, 1, 1), 1e3)], 1)
+    signal = MEAN.clone().requires_grad_()
+    denoiser = ThroughForward(lambda x_t, t, condition: signal.expand(len(x_t), 4), forward)
+    options = {} if weight == 0.2 else {"perceptual_weight": weight}
+    loss = ForwardModelLoss(
+        Denoising(PROCESS), num_extra=2, extra_weight=0.0, perceptual=lambda m: torch.stack([m**2, m**3], 1), **options
+    )
+    losses = loss(denoiser, batch, generator(10))
+    assert set(losses) == {"target", "perceptual"}
+
+    def gap(measured, truth):
+        return ((measured**2 - truth**2) ** 2 + (measured**3 - truth**3) ** 2).sum(-1) / (2 * truth.shape[-1])
+
+    parts = [gap(signal @ TARGET.T, batch["target"])]
+    parts.append(gap((batch["extra_view"][:, 0] @ signal), batch["extra"][:, 0]))
+    parts.append(gap(signal @ CONTEXT.T, batch["context"]))
+    expected = weight * (parts[0] + parts[1] + parts[2]) / 3
+    torch.testing.assert_close(losses["perceptual"], expected)
+    slopes = [
+        torch.autograd.grad(value.sum(), signal, retain_graph=True)[0] for value in (losses["perceptual"], expected)
+    ]
+    torch.testing.assert_close(*slopes)
+    plain = ForwardModelLoss(Denoising(PROCESS), num_extra=2)(denoiser, batch, generator(10))
+    assert set(plain) == {"target", "extra"}
+    assert torch.equal(plain["target"], losses["target"])
+    alone = ForwardModelLoss(Denoising(PROCESS), num_extra=0, perceptual=lambda m: m.sum(1))(denoiser, batch)
+    torch.testing.assert_close(alone["perceptual"], 0.2 * ((signal @ TARGET.T).sum() - batch["target"].sum(1)) ** 2)
+
+
 def test_observed_elements_come_back_as_they_are():
     denoiser = ThroughForward(lambda x_t, t, condition: MEAN + x_t[:, :1], forward)
     x = randn((3, 3), generator(6), dtype=torch.float64)
@@ -227,6 +358,19 @@ def test_observed_elements_come_back_as_they_are():
         (lambda: ThroughForward(Optimal(), forward)(torch.zeros(2, 3), torch.ones(2)), "target_view"),
         (lambda: samplers.sample_signals(ThroughForward(Optimal(), forward), PROCESS, num_samples=2, shape=(3,),
                                          condition=told(2), times=torch.tensor([1.0, 0.5])), "ends at 0"),
+        (lambda: ForwardModelLoss(Denoising(PROCESS), perceptual_weight=-0.1), "perceptual_weight"),
+        (lambda: ForwardModelLoss(Denoising(PROCESS), perceptual=torch.mean)(
+            ThroughForward(lambda x_t, t, condition: x_t[:, :1].repeat(1, 4), forward), pairs(5)),
+         "features of 5 rows"),
+        (lambda: draw_views(VIEWS, 2, times=torch.tensor([[1.0, 1.0], [0.5, 0.0], [0.0, 0.0]])), "one grid for all"),
+        (lambda: draw_views(VIEWS[:0], 2), "1 or more"),
+        (lambda: draw_views(VIEWS, 2, times=torch.tensor([1.0, 0.5])), "ends at 0"),
+        (lambda: samplers.sample_views(ThroughForward(Optimal(), forward), PROCESS, VIEWS[None], condition={}),
+         "context_view"),
+        (lambda: samplers.sample_views(ThroughForward(Optimal(), forward), PROCESS, VIEWS[None], condition=told(2)),
+         "views: expected"),
+        (lambda: samplers.sample_views(ThroughForward(Optimal(), forward), PROCESS, VIEWS[None], condition={
+            "context": torch.zeros(1, 2, 1), "context_view": torch.zeros(1, 1, 1, 4)}), "same n and c"),
         (lambda: measures.null_space_variance(torch.zeros(4, 3), [torch.zeros(1, 2)]), "operators"),
     ],
 )  # fmt: skip

@@ -42,6 +42,7 @@ REWARD_DIRECTED = (
     "Reward-Directed Conditional Diffusion: Provable Distribution Estimation and Reward Improvement",
     2023,
 )
+IMAGEN = ("Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding", 2022)
 FORWARD_MODELS = ("Diffusion with Forward Models: Solving Stochastic Inverse Problems Without Direct Supervision", 2023)
 BLACK_SCHOLES = (
     "Financial Models in Generative Art: Black-Scholes-Inspired Concept Blending in Text-to-Image Diffusion",
@@ -194,6 +195,10 @@ STEERING: tuple[Method, ...] = (
     Method(*FORWARD_MODELS, "objective", "clarkia.objectives.ForwardModelLoss",
            "tests/exact/test_forward_model.py::test_a_net_that_saw_measurements_alone_draws_signals",
            "benchmarks/results/control-dfm.md"),
+    Method(*FORWARD_MODELS, "conditioning", "clarkia.samplers.sample_views",
+           "tests/exact/test_forward_model.py::test_views_drawn_one_after_another_have_the_joint_law"),
+    Method(*IMAGEN, "guidance", "clarkia.guidance.dynamic_threshold",
+           "tests/guidance/test_threshold.py::test_every_element_by_its_formula"),
     Method(*FORWARD_MODELS, "diagnostic", "clarkia.measures.null_space_variance",
            "tests/exact/test_forward_model.py::test_what_no_measurement_sees_collapses_to_its_mean"),
     Method(*AFDPS, "steering", "clarkia.steering.annealed_diffusion",

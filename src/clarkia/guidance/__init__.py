@@ -15,6 +15,7 @@ from clarkia.guidance.mixed_blocks import mixed
 from clarkia.guidance.potential import classifier, potential
 from clarkia.guidance.restrict import unaware_of, without_classes
 from clarkia.guidance.tfg_mixed import TFGFlow, loss_spread, tfg_mixed, zero_mean
+from clarkia.guidance.threshold import dynamic_threshold
 from clarkia.guidance.truncate import truncate
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "classifier_free_plus_plus",
     "compose",
     "composite",
+    "dynamic_threshold",
     "filtered",
     "filtered_rows",
     "filters",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,9 +32,13 @@ class ForwardModelLoss:
         context_weight: Factor of the squared error of the target as told from the context alone, with a state of
             zeros at t = 1; 0 leaves it out.
         drop: Chance that a row is told to ignore its context, by False in ``present`` bool (n,) of the condition.
+        perceptual: Features of measurements, ``(n, ...) -> (n, ...)``, in which target and held-out measurements are
+            compared as well, such as a fixed network's; None compares none.
+        perceptual_weight: Factor of the mean squared error of features, the same at all noise levels.
 
     Raises:
-        ValueError: A negative weight or number, a chance outside [0, 1]; in use, a batch without what is needed.
+        ValueError: A negative weight or number, a chance outside [0, 1]; in use, a batch without what is needed, or
+            features that are not one row a measurement.
 
     Source: Diffusion with Forward Models: Solving Stochastic Inverse Problems Without Direct Supervision (2023).
     """
@@ -44,37 +48,39 @@ class ForwardModelLoss:
     extra_weight: float = 1.0
     context_weight: float = 0.0
     drop: float = 0.0
+    perceptual: Callable[[Tensor], Tensor] | None = None
+    perceptual_weight: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.num_extra < 0 or self.extra_weight < 0 or self.context_weight < 0:
-            raise ValueError(
-                "num_extra, extra_weight, context_weight: expected non-negative numbers, found "
-                f"{self.num_extra}, {self.extra_weight}, {self.context_weight}."
-            )
+        for name in ("num_extra", "extra_weight", "context_weight", "perceptual_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected a non-negative number, found {getattr(self, name)}.")
         if not 0 <= self.drop <= 1:
             raise ValueError(f"drop: expected a chance in [0, 1], found {self.drop}.")
 
     def __call__(
         self, denoiser: ThroughForward, batch: Mapping[str, Tensor], generator: Noise = None
     ) -> dict[str, Float[Tensor, " n"]]:
-        """Losses of every row by name: ``target``, and ``extra`` and ``context`` where they are asked for."""
+        """Losses of every row by name: ``target``, and ``extra``, ``perceptual``, ``context`` where asked for."""
         condition = self._condition(batch, generator)
         target = batch["target"]
-        predicted: list[Tensor] = []
+        predicted: list[tuple[Tensor, Tensor]] = []
 
         def denoise(x_t: Tensor, t: Tensor, condition: Any) -> Tensor:
-            signal, x0_hat = denoiser.both(x_t, t, condition)
-            predicted.append(signal)
-            return x0_hat
+            predicted.append(denoiser.both(x_t, t, condition))
+            return predicted[-1][1]
 
         losses = {"target": self.denoising(denoise, target, generator, condition)}
+        signal, x0_hat = predicted[-1]
+        compared = [(x0_hat, target)]
+        if self.num_extra:
+            views, extras = (batch[name][:, : self.num_extra].unbind(1) for name in ("extra_view", "extra"))
+            compared += [(denoiser.measure(signal, view), truth) for view, truth in zip(views, extras, strict=True)]
         if self.num_extra and self.extra_weight:
-            views = batch["extra_view"][:, : self.num_extra].unbind(1)
-            errors = [
-                _error(denoiser.measure(predicted[0], view), measured)
-                for view, measured in zip(views, batch["extra"][:, : self.num_extra].unbind(1), strict=True)
-            ]
-            losses["extra"] = self.extra_weight * torch.stack(errors).mean(0)
+            losses["extra"] = self.extra_weight * torch.stack([_error(*pair) for pair in compared[1:]]).mean(0)
+        if self.perceptual is not None and self.perceptual_weight:
+            errors = [_error(self._features(measured), self._features(truth)) for measured, truth in compared]
+            losses["perceptual"] = self.perceptual_weight * torch.stack(errors).mean(0)
         if self.context_weight:
             end = torch.ones(len(target), dtype=target.dtype, device=target.device)
             told = denoiser.both(torch.zeros_like(target), end, condition)[1]
@@ -97,8 +103,17 @@ class ForwardModelLoss:
             condition["present"] = present
         return condition
 
+    def _features(self, measured: Tensor) -> Tensor:
+        assert self.perceptual is not None
+        features = self.perceptual(measured)
+        if features.shape[:1] != measured.shape[:1]:
+            raise ValueError(
+                f"perceptual: expected features of {len(measured)} rows, found shape {tuple(features.shape)}."
+            )
+        return features
+
 
 def _error(measured: Tensor, truth: Tensor) -> Float[Tensor, " n"]:
     """Mean squared error of each row."""
     dtype = torch.promote_types(truth.dtype, torch.float32)
-    return (measured.to(dtype) - truth.to(dtype)).square().flatten(1).mean(1)
+    return (measured.to(dtype) - truth.to(dtype)).square().reshape(len(truth), -1).mean(1)

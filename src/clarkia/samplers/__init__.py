@@ -31,7 +31,7 @@ from clarkia.samplers.remdm import ReMDM
 from clarkia.samplers.renoise import renoised
 from clarkia.samplers.repaint import RePaint
 from clarkia.samplers.runge_kutta import RungeKutta
-from clarkia.samplers.signals import sample_signals
+from clarkia.samplers.signals import sample_signals, sample_views
 from clarkia.samplers.solver import Solver, Staged, take_carry
 from clarkia.samplers.tfg import PRESETS as TFG_PRESETS
 from clarkia.samplers.tfg import TFG
@@ -90,6 +90,7 @@ __all__ = [
     "sample",
     "sample_jointly",
     "sample_signals",
+    "sample_views",
     "started",
     "take_carry",
     "together",
