@@ -37,17 +37,27 @@ def test_singular_values_come_near_one_and_zeros_stay():
     assert not none.any()
 
 
-class Picture(nn.Module):
-    """A kernel, a matrix, a bias and a table."""
+class Block(nn.Module):
+    """A kernel, a matrix and a bias."""
 
     def __init__(self):
         super().__init__()
-        self.table, self.kernel = nn.Embedding(4, 3), nn.Conv2d(3, 5, 2, bias=False)
-        self.matrix = nn.Linear(5, 2)
+        self.kernel, self.matrix = nn.Conv2d(3, 5, 2, bias=False), nn.Linear(5, 2)
+
+    def forward(self, grid):
+        return self.matrix(torch.tanh(self.kernel(grid)).mean((2, 3)))
+
+
+class Picture(nn.Module):
+    """A table, a block, and a last layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.blocks, self.last = nn.Embedding(4, 3), nn.ModuleList([Block()]), nn.Linear(2, 2)
 
     def forward(self, rows):
         grid = self.table(rows["word"])[:, :, None, None] * rows["x"][:, None]
-        return self.matrix(torch.tanh(self.kernel(grid)).mean((2, 3)))
+        return self.last(self.blocks[0](grid))
 
 
 def pictures():
@@ -56,7 +66,7 @@ def pictures():
         return Picture().double(), {"word": torch.arange(8) % 4, "x": torch.randn(8, 4, 4, dtype=torch.float64)}
 
 
-def test_matrices_and_kernels_follow_the_formula_and_all_else_follows_adamw():
+def test_matrices_and_kernels_of_blocks_follow_the_formula_and_all_else_follows_adamw():
     network, rows = pictures()
     same = {"batch_size": 8, "max_steps": 2, "warmup_steps": 0, "decay": "constant", "clip_norm": None}
     options = TrainingOptions(**same, learning_rate=0.1, weight_decay=0.3, ema_decay=0.0, optimizer="muon")
@@ -69,7 +79,7 @@ def test_matrices_and_kernels_follow_the_formula_and_all_else_follows_adamw():
     fit(network, loss, rows, options=options, progress=False)
 
     adamw = torch.optim.AdamW(twin.parameters(), lr=0.1, weight_decay=0.0)
-    averages = {name: torch.zeros_like(start[name]) for name in ("kernel.weight", "matrix.weight")}
+    averages = {name: torch.zeros_like(start[name]) for name in ("blocks.0.kernel.weight", "blocks.0.matrix.weight")}
     for _ in range(2):
         adamw.zero_grad()
         loss(twin, rows, None).mean().backward()
@@ -83,7 +93,8 @@ def test_matrices_and_kernels_follow_the_formula_and_all_else_follows_adamw():
             direction = size * by_singular_values(ahead).view_as(weight)
             moved[name] = weight.detach() * (1 - 0.1 * 0.3) - 0.1 * direction
         with torch.no_grad():
-            twin.table.weight.mul_(1 - 0.1 * 0.3)  # a table is decayed, a bias is not
+            for matrix in (twin.table.weight, twin.last.weight):  # which AdamW decays, and biases not
+                matrix.mul_(1 - 0.1 * 0.3)
         adamw.step()
         with torch.no_grad():
             for name, value in moved.items():
@@ -118,3 +129,9 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(tmp_path):
 def test_an_unknown_optimiser_is_refused():
     with pytest.raises(DataError, match="optimizer must be one of"):
         TrainingOptions(max_steps=1, optimizer="sgd")  # type: ignore[arg-type]
+
+
+def test_a_module_without_blocks_is_refused():
+    options = TrainingOptions(max_steps=1, optimizer="muon")
+    with pytest.raises(DataError, match="without blocks"):
+        fit(nn.Linear(2, 1), lambda net, x, _: net(x)[:, 0], torch.zeros(4, 2), options=options, progress=False)

@@ -45,7 +45,7 @@ NETWORKS = (
            "tests/exact/test_training_steps.py"
            "::test_power_averages_are_those_of_the_weights_after_every_step", "benchmarks/results/training.md"),
     Method(*MUON, "training", "clarkia.training.TrainingOptions",
-           "tests/training/test_muon.py::test_matrices_and_kernels_follow_the_formula_and_all_else_follows_adamw",
+           "tests/training/test_muon.py::test_matrices_and_kernels_of_blocks_follow_the_formula_and_all_else_follows_adamw",
            "benchmarks/results/images-shapes.md"),
     Method(*RADD, "network", "clarkia.networks.TokenTransformer",
            "tests/networks/test_tokens.py::test_both_twins_learn_a_chain_to_its_entropy", "benchmarks/results/edlm.md"),

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from ..errors import DataError
+from .blocks import blocks
 from .muon import Muon
 from .options import TrainingOptions
 from .trainee import Trainee
@@ -17,23 +19,26 @@ def optimizers_of(trainee: Trainee, options: TrainingOptions) -> list[torch.opti
     Args:
         trainee: the module in training.
         options: the settings of the run.
+
+    Raises:
+        DataError: Muon is asked for, and the module has no blocks.
     """
     weights = {name: weight for name, weight in trainee.followed.named_parameters() if weight.requires_grad}
-    matrices = _matrices(trainee.followed) if options.optimizer == "muon" else set()
-    others = {name: weight for name, weight in weights.items() if weight not in matrices}
-    matrix_weights = {name: weight for name, weight in weights.items() if weight in matrices}
-    found: list[torch.optim.Optimizer] = []
-    if matrix_weights:
-        muon = Muon(matrix_weights, trainee, lr=options.learning_rate, weight_decay=options.weight_decay)
-        found.append(muon)
-    if others:
-        found.append(_adamw(list(others.values()), options))
-    return found
+    if options.optimizer == "adamw":
+        return [_adamw(list(weights.values()), options)]
+    matrices = _matrices(trainee.followed)
+    inner = {name: weight for name, weight in weights.items() if weight in matrices}
+    outer = [weight for weight in weights.values() if weight not in matrices]
+    if not inner:
+        raise DataError("training option optimizer must be adamw for a module without blocks, layers in a ModuleList")
+    muon = Muon(inner, trainee, lr=options.learning_rate, weight_decay=options.weight_decay)
+    return [muon, _adamw(outer, options)] if outer else [muon]
 
 
 def _matrices(module: nn.Module) -> set[Tensor]:
-    """The weights of linear layers and convolutions; a table of embeddings is looked up, not multiplied."""
-    return {part.weight for part in module.modules() if isinstance(part, nn.Linear | _ConvNd)}
+    """The weights of linear layers and convolutions in a network's blocks; its first and last layers stay outside."""
+    parts = [part for block in blocks(module) for part in block.modules()]
+    return {part.weight for part in parts if isinstance(part, nn.Linear | _ConvNd)}
 
 
 def _adamw(weights: list[nn.Parameter], options: TrainingOptions) -> torch.optim.AdamW:

@@ -23,8 +23,8 @@ class TrainingOptions:
         batch_size: rows of a step, those of all processes together.
         accumulate: number of parts in which the rows that a process takes of a step go through the network, to save
             memory; the gradient is that of the whole to rounding, dropout masks apart.
-        optimizer: "adamw"; or "muon", which moves the weights of linear layers and convolutions by orthogonalised
-            momentum, at the same learning rate, and leaves the others to AdamW.
+        optimizer: "adamw"; or "muon", which moves the weights of linear layers and convolutions in a network's blocks
+            by orthogonalised momentum, at the same learning rate, and leaves the others to AdamW.
         learning_rate: its peak value.
         weight_decay: decoupled decay of the weight matrices (vectors, that is biases and gains, are never decayed).
         betas: AdamW's two averaging factors.

@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor
 
 from ..random import Noise
 from ..spaces import State
+from .blocks import blocks
 from .objective import Objective
 from .processes import Processes
 
@@ -126,21 +127,6 @@ class Sharded:
         """Gather the weights of all processes in the uncut module, one after the other."""
         for name, target in self._module.state_dict().items():
             target.copy_(self.whole(name, weights[name]))
-
-
-def blocks(module: nn.Module) -> list[nn.Module]:
-    """The outermost members of module lists that are called as modules: the layers of which a network has many."""
-    found = []
-    for child in module.children():
-        members = child if isinstance(child, nn.ModuleList) else ()
-        called = [member for member in members if called_as_module(member) and any(True for _ in member.parameters())]
-        found += called or blocks(child)
-    return found
-
-
-def called_as_module(module: nn.Module) -> bool:
-    """Whether the module has a forward call of its own, which a list or a dict of modules has not."""
-    return type(module).forward is not nn.Module.forward
 
 
 def _parts(module: nn.Module, trained: nn.Module) -> nn.Module:
