@@ -171,8 +171,90 @@ def test_every_step_anchors_its_share_and_known_tokens_stay():
     assert torch.equal(x[:, [0, 3]], PROBLEM.truth[:, [0, 3]])
 
 
+class Recorded:
+    """The exact denoiser, and the states it was asked for."""
+
+    def __init__(self):
+        self.states = []
+
+    def __call__(self, x_t, t, condition=None):
+        self.states.append(x_t)
+        return CHAIN.denoiser(PROCESS)(x_t, t)
+
+
+def reviewed(x, **options):
+    """What a step leaves masked before it reveals anything."""
+    denoiser, t = Recorded(), torch.full((len(x),), 0.8, dtype=torch.float64)
+    solver = Anchored(PROBLEM.log_likelihood, CODES, **options)
+    solver.step(denoiser, PROCESS, x, t, t / 2, None)
+    return PROCESS.is_masked(denoiser.states[-1])
+
+
+def test_an_anchor_is_doubted_from_all_the_others():
+    """Without iterations its probability is the prior's, given all visible cells but itself, by enumeration."""
+    x = PROCESS.corrupt(torch.randint(K, (DRAWS, L), generator=generator(5)), 0.3, generator=generator(6))
+    masked, log_prior = PROCESS.is_masked(x), CHAIN.log_prob(EVERY)
+    alike = (x[:, None] == EVERY) | masked[:, None]  # (rows, sequences, cells)
+    probability = torch.zeros(DRAWS, L, dtype=torch.float64)
+    for i in range(L):
+        others = alike[:, :, [j for j in range(L) if j != i]].all(2) * log_prior.exp()
+        probability[:, i] = (others * alike[:, :, i]).sum(1) / others.sum(1)
+    for threshold in (0.05, 0.2):
+        expected = masked | (probability < threshold)
+        assert 0.2 < float((expected & ~masked).sum() / (~masked).sum()) < 0.9
+        assert torch.equal(reviewed(x, num_iterations=0, remask_below=threshold), expected)
+
+
+def test_anchors_that_the_posterior_excludes_are_doubted_and_those_it_is_sure_of_stay():
+    """All cells likeliest but for one, of which the law given the others and the measurement is enumerated."""
+    row, cell = torch.arange(DRAWS), torch.arange(DRAWS) % L
+    for shift, excluded in ((4, True), (0, False)):
+        x = EVERY[BEST.indices]
+        x[row, cell] = (x[row, cell] + shift) % K
+        alike = (x[:, None] == EVERY).scatter(2, cell.view(-1, 1, 1).expand(-1, len(EVERY), 1), True).all(2)
+        given_others = LOG_POSTERIOR.masked_fill(~alike, -math.inf).softmax(1)
+        probability = (given_others * (x[:, None] == EVERY).all(2)).sum(1)
+        assert bool(((probability < 0.01) if excluded else (probability > 0.99)).all())
+        doubted = float(reviewed(x, remask_below=0.2)[row, cell].double().mean())
+        assert doubted > 0.85 if excluded else doubted < 0.1
+        assert not bool(reviewed(x).any())
+
+
+def test_a_wrong_anchor_is_undone_and_nothing_is_masked_at_the_end():
+    row, cell = torch.arange(DRAWS), torch.arange(DRAWS) % L
+    likeliest = EVERY[BEST.indices]
+    start = PROCESS.prior(DRAWS)
+    start[row, cell] = (likeliest[row, cell] + 4) % K
+
+    def decoded(**options):
+        denoiser, solver = Recorded(), Anchored(PROBLEM.log_likelihood, CODES, **options)
+        x = samplers.sample(denoiser, PROCESS, initial=start, solver=solver, times=FIVE)
+        assert bool((x < K).all())
+        return x, len(denoiser.states)
+
+    (kept, calls), (mended, more_calls) = decoded(), decoded(remask_below=0.5)
+    assert (calls, more_calls) == (5, 20)
+    assert torch.equal(kept[row, cell], start[row, cell])
+    assert float((mended != start)[row, cell].double().mean()) > 0.85
+    assert right(mended) > right(kept) + 0.3
+    assert float(gap(mended).median()) < 1e-9
+    decoded(remask_below=1.0, num_iterations=5)  # takes all back before every step
+    known = (start, start < K)
+    solver = Anchored(PROBLEM.log_likelihood, CODES, remask_below=1.0, num_iterations=5)
+    x = samplers.sample(CHAIN.denoiser(PROCESS), PROCESS, known=known, solver=solver, times=FIVE)
+    assert torch.equal(x[row, cell], start[row, cell])
+
+
+def test_without_doubt_nothing_changes():
+    plain = PROBLEM.decoded()
+    assert torch.equal(PROBLEM.decoded(remask_below=0.0), plain)
+    assert torch.equal(PROBLEM.decoded(remask_below=1e-30), plain)  # reviewed, and all kept
+    assert right(PROBLEM.decoded(remask_below=0.5)) >= right(plain)
+
+
 @pytest.mark.parametrize(
-    "options", [{"relaxation": "gumbel"}, {"select": "random"}, {"draw": "sample"}, {"keep_best": True}]
+    "options",
+    [{"relaxation": "gumbel"}, {"select": "random"}, {"draw": "sample"}, {"keep_best": True}, {"remask_below": 0.5}],
 )
 def test_every_option_keeps_the_contract_and_uses_the_measurement(options):
     law = lambda codes: -(codes - 1).square().sum((1, 2))  # noqa: E731
@@ -182,7 +264,8 @@ def test_every_option_keeps_the_contract_and_uses_the_measurement(options):
 
 
 def test_wrong_options_are_refused():
-    for name, value in (("relaxation", "hard"), ("select", "best"), ("draw", "max"), ("kl", -1.0)):
+    for name, value in (("relaxation", "hard"), ("select", "best"), ("draw", "max"), ("kl", -1.0),
+                        ("remask_below", -0.1), ("remask_below", 1.5), ("remask_below", math.nan)):  # fmt: skip
         with pytest.raises(ValueError, match=name):
             Anchored(PROBLEM.log_likelihood, CODES, **{name: value})
     with pytest.raises(ValueError, match="codes"):

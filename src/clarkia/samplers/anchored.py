@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from clarkia.processes import Masked
+from clarkia.processes import Masked, spread
 from clarkia.random import Noise, categorical, rand
 from clarkia.samplers.solver import Evaluate, require
 
@@ -41,9 +42,14 @@ class Anchored:
         select: Rank by the fitted probability, by the predicted one, or at random.
         draw: ``"sample"`` draws each cell's class from the fit instead.
         keep_best: End with the iterate of least loss rather than the last.
+        remask_below: Before a step, anchors less probable than this return to the mask; 0 keeps every anchor. An
+            anchor's probability is what a fit of all cells gives its class, from a prediction made without it: every
+            other anchor is masked, then the rest, which in a Markov chain is the law given all other anchors. Three
+            more predictions and one more fit a step. Cells at t = 0 are known and stay.
 
     Raises:
-        ValueError: An unknown choice, negative counts or weights; in use, a likelihood of another shape than ``(n,)``.
+        ValueError: An unknown choice, negative counts or weights, a probability outside [0, 1]; in use, a likelihood
+            of another shape than ``(n,)``.
 
     Source: Test-Time Anchoring for Discrete Diffusion Posterior Sampling (2025).
     """
@@ -57,6 +63,7 @@ class Anchored:
     select: Literal["posterior", "prior", "random"] = "posterior"
     draw: Literal["argmax", "sample"] = "argmax"
     keep_best: bool = False
+    remask_below: float = 0.0
 
     def __post_init__(self) -> None:
         choices = {
@@ -70,6 +77,8 @@ class Anchored:
         for name in ("num_iterations", "learning_rate", "kl"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: expected a number from 0 on, found {getattr(self, name)}.")
+        if not 0 <= self.remask_below <= 1:
+            raise ValueError(f"remask_below: expected a number from 0 to 1, found {self.remask_below}.")
         if self.codes.ndim != 2:
             raise ValueError(f"codes: expected shape (classes, d), found {tuple(self.codes.shape)}.")
 
@@ -82,7 +91,12 @@ class Anchored:
     def step(
         self, denoise: Evaluate, process: Masked, x: Tensor, t: Tensor, s: Tensor, carry: None, generator: Noise = None
     ) -> tuple[Tensor, None]:
-        """The state with the surest of its masked cells revealed."""
+        """The state with its doubtful anchors masked and the surest of its masked cells revealed."""
+        anchors = ~process.is_masked(x) & (spread(t, x) > spread(s, x))
+        if self.remask_below > 0 and bool(anchors.any()):
+            log_probs = self.fitted(_unanchored(denoise, process, x, t, anchors), generator)
+            doubtful = anchors & (_of(x, log_probs) < math.log(self.remask_below))
+            x = torch.where(doubtful, process.mask_state(x.device), x)
         masked = process.is_masked(x)
         log_prior = denoise(x, t).double()
         if not bool(masked.any()):
@@ -142,7 +156,25 @@ class Anchored:
         if self.select == "random":
             return rand(classes.shape, generator, device=classes.device)
         source = log_probs if self.select == "posterior" else log_prior
-        return source.gather(-1, classes.unsqueeze(-1)).squeeze(-1)
+        return _of(classes, source)
+
+
+def _unanchored(
+    denoise: Evaluate, process: Masked, x: Tensor, t: Tensor, anchors: Bool[Tensor, "n ..."]
+) -> Float[Tensor, "n ... k"]:
+    """The prediction, that of each anchor made without it: every other one is masked, then the rest."""
+    log_prior = denoise(x, t).double()
+    turn = anchors.flatten(1).cumsum(1).view(x.shape) % 2
+    for one in (1, 0):
+        hidden = anchors & (turn == one)
+        without = denoise(torch.where(hidden, process.mask_state(x.device), x), t).double()
+        log_prior = torch.where(hidden.unsqueeze(-1), without, log_prior)
+    return log_prior
+
+
+def _of(classes: Tensor, log_probs: Float[Tensor, "n ... k"]) -> Float[Tensor, "n ..."]:
+    """The log-probability of each cell's class; of a masked cell, that of its last one."""
+    return log_probs.gather(-1, classes.clamp(max=log_probs.shape[-1] - 1).unsqueeze(-1)).squeeze(-1)
 
 
 def _first(priority: Float[Tensor, "n ..."], number: Float[Tensor, " n"]) -> Bool[Tensor, "n ..."]:
