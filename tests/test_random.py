@@ -14,6 +14,14 @@ def test_a_row_of_noise_does_not_depend_on_the_batch(start, rows):
         assert torch.equal(rand((rows,), part), rand((4000,), whole)[start : start + rows])
 
 
+def test_rows_of_any_numbers_have_the_noise_of_the_whole():
+    rows = torch.tensor([3000, 1, 1023, 1024, 1, 2999])
+    whole, some = RowBlocks(7, 0, 4000), RowBlocks.at(7, rows)
+    for _ in range(2):
+        assert torch.equal(randn((6, 3), some), randn((4000, 3), whole)[rows])
+    assert randn((0, 3), RowBlocks.at(7, rows[:0])).shape == (0, 3)
+
+
 def test_blocks_and_seeds_are_independent():
     noise = randn((2048, 1), RowBlocks(0, 0, 2048))
     other = randn((2048, 1), RowBlocks(1, 0, 2048))

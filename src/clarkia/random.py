@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 
@@ -30,11 +31,20 @@ class RowBlocks:
                 "RowBlocks: expected seed, start, rows >= 0 and block >= 1, "
                 f"found seed={seed}, start={start}, rows={rows}, block={block}."
             )
-        self.rows = rows
-        self._block = block
-        self._offset = start % block
-        blocks = range(start // block, -(-(start + rows) // block))
-        self._generators = [generator(seed, index) for index in blocks]
+        self.rows, self._block = rows, block
+        offset = start % block
+        self._kept: slice | Tensor = slice(offset, offset + rows)
+        self._generators = [generator(seed, index) for index in range(start // block, -(-(start + rows) // block))]
+
+    @classmethod
+    def at(cls, seed: int, rows: Int64[Tensor, " n"], block: int = 1024) -> RowBlocks:
+        """The noise of rows of any numbers, in any order."""
+        blocks, place = torch.unique(rows // block, return_inverse=True)
+        source = cls(seed, 0, 0, block)
+        source.rows = len(rows)
+        source._kept = place * block + rows % block
+        source._generators = [generator(seed, index) for index in blocks.tolist()]
+        return source
 
     def draw(self, sampler: Callable[[tuple[int, ...], torch.Generator], Tensor], shape: Sequence[int]) -> Tensor:
         """Draw ``shape`` (first axis ``rows``) by calling ``sampler(block shape, generator)`` for each block."""
@@ -44,7 +54,7 @@ class RowBlocks:
             return sampler((0, *shape[1:]), generator(0))
         parts = [sampler((self._block, *shape[1:]), block) for block in self._generators]
         whole = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return whole[self._offset : self._offset + self.rows]
+        return whole[self._kept.to(whole.device) if isinstance(self._kept, Tensor) else self._kept]
 
 
 class Share:

@@ -62,7 +62,18 @@ def test_more_and_less_of_a_column(spending, inside):
 
 
 def test_a_reward_from_a_file_of_the_user(spending, inside):
-    (inside / "mine.py").write_text("def cheap(table):\n    return -table['rent'].to_numpy() / 200\n")
+    (inside / "units.py").write_text("from dataclasses import dataclass\n\n@dataclass\nclass Unit:\n    size: float\n")
+    mine = [
+        "from __future__ import annotations",
+        "from dataclasses import dataclass",
+        "from units import Unit",
+        "@dataclass",
+        "class Price:",
+        "    unit: Unit",
+        "def cheap(table):",
+        "    return -table['rent'].to_numpy() / Price(Unit(200)).unit.size",
+    ]
+    (inside / "mine.py").write_text("\n".join(mine))
     result = run(
         "sample", spending / "spending.clarkia", "-n", 20, "--maximize", "mine.py:cheap", "--exactness", "heuristic"
     )
@@ -78,6 +89,20 @@ def test_predictions_are_written(spending, inside):
     assert np.allclose(shares.sum(axis=1), 1)
     assert "mean" in run("predict", model, data, "--column", "rent", "--draws", 2).out
     assert run("predict", "--help").status == 0
+
+
+def test_rules_that_are_not_built_in_are_kept_in_what_is_filled_in(inside):
+    rows = [f"{sex},{beard},{size}" for sex, beard in (("F", "no"), ("M", "yes"), ("M", "no")) for size in range(20)]
+    (inside / "t.csv").write_text("\n".join(["sex,beard,size", *rows]))
+    rule = ("--constraint", "if sex = 'F' then beard = 'no'")
+    assert run("fit", "t.csv", "-o", "t.clarkia", *rule, "--max-steps", 2).status == 0
+    (inside / "holes.csv").write_text("sex,beard,size\n" + "F,,3\n" * 40)
+    assert run("impute", "t.clarkia", "holes.csv", "-o", "filled.csv").status == 0
+    assert (drawn("filled.csv").beard == "no").all()
+    assert run("predict", "t.clarkia", "holes.csv", "--column", "beard", "-o", "told.csv", "--draws", 4).status == 0
+    assert (drawn("told.csv")["no"] == 1).all()
+    (inside / "wrong.csv").write_text("sex,beard,size\nF,no,3\nF,yes,3\n")
+    run("impute", "t.clarkia", "wrong.csv", "-o", "w.csv").refuses("is broken in one row, first in row 2")
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,13 @@
 import datetime
 import decimal
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tables_of_all_kinds import SETTINGS
 
-from clarkia.codecs import Between, Equal, Missing, NotMissing, OneOf, intersect, parse, render
+from clarkia.codecs import Between, Equal, Missing, NotMissing, OneOf, TableCodec, intersect, parse, render
 from clarkia.errors import DataError
 
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=10)
@@ -161,3 +162,20 @@ def test_values_that_never_compare_are_refused():
     with pytest.raises(DataError, match="at least one value"):
         OneOf(())
     assert render({"when": Equal(datetime.date(2020, 1, 31))}) == "when = '2020-01-31'"
+
+
+def test_numbers_are_told_apart_by_their_spelling_in_a_column_of_texts():
+    frame = pa.table({"zip": ["01", "1", "2", "1e3", "01", "1", "2", "1e3"], "x": [1.0, 2.0, 3.0, 4.0] * 2})
+    codec = TableCodec.fit(frame)
+
+    def kept(where):
+        return frame.column("zip").filter(pa.array(codec.satisfies(frame, parse(where)))).unique().to_pylist()
+
+    assert kept("zip = 01") == ["01"]
+    assert kept("zip = 1") == ["1"]
+    assert kept("zip in (01, 2)") == ["01", "2"]
+    assert kept("zip = 1e3") == ["1e3"]
+    assert render(parse("zip = 01 and x >= +1.50")) == "zip = 01 and x >= +1.50"
+    assert codec.satisfies(frame, parse("x >= +3.00 and x <= 0.4e1")).tolist() == [False, False, True, True] * 2
+    with pytest.raises(DataError, match="never held 001"):
+        codec.evidence("zip", parse("zip = 001")["zip"])

@@ -250,3 +250,17 @@ def test_a_reward_and_the_residual_of_the_law_together_draw_from_the_tilt():
         distances.append(float((found - target.probabilities.flatten()).abs().sum() / 2))
 
     assert distances[1] < 0.03 < 0.06 < distances[0]
+
+
+@pytest.mark.parametrize("scale", [2.0, -2.0])
+def test_drafts_that_are_excluded_early_stay_so(scale):
+    """By minus infinity at the first stage; neither its difference to itself nor a negative scale brings one back."""
+    n = 2000
+
+    def reward(x):
+        return torch.where(x[:, 0] == 1, -torch.inf, tree_reward(x))
+
+    found = staged_search(
+        Tree(0), reward, [n, n], resample_at={0, 1}, scale=scale, potential="difference", generator=generator(1)
+    )
+    assert set(found.x[:, 0].tolist()) == {0, 2}

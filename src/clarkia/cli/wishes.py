@@ -1,5 +1,6 @@
 """What is wanted of samples: rules and rewards, as options, and as functions that a user's own file holds."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -141,7 +142,7 @@ def _names_function(text: str) -> bool:
 
 
 def function_of(text: str) -> Callable[[Any], Any]:
-    """A function of a Python file, written FILE.py:FUNCTION; the file is run.
+    """A function of a Python file, written FILE.py:FUNCTION; the file is run, and may import what lies beside it.
 
     Raises:
         DataError: there is no such file or function, or the file fails.
@@ -151,10 +152,12 @@ def function_of(text: str) -> Callable[[Any], Any]:
     file, _, name = text.rpartition(":")
     if not Path(file).is_file():
         raise DataError(f"there is no file {file}; check its name")
-    spec = spec_from_file_location(Path(file).stem, file)
+    # A name of its own, so that a file called torch.py hides nothing; what looks up its own module must find it.
+    spec = spec_from_file_location(f"given_{Path(file).stem}", file)
     assert spec is not None
     assert spec.loader is not None
-    module = module_from_spec(spec)
+    module = sys.modules[spec.name] = module_from_spec(spec)
+    sys.path.append(str(Path(file).resolve().parent))
     try:
         spec.loader.exec_module(module)
     except Exception as error:

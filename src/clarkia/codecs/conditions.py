@@ -85,7 +85,11 @@ _TOKEN = re.compile(
 _INTEGER = re.compile(r"[+-]?\d{1,40}\Z", re.ASCII)
 _REAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\Z", re.ASCII)
 _ISO = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d+)?)?)?\Z|\d\d:\d\d(:\d\d(\.\d+)?)?\Z", re.ASCII)
-_PLAIN_NAME = re.compile(r"[^\W\d][\w.\-]*\Z")
+NAME = r"[^\W\d][\w.]*(?:-[\w.]+)*"
+"""The name of a column that needs no quotes, neither in conditions nor in the rules between columns."""
+
+_PLAIN_NAME = re.compile(NAME + r"\Z")
+_RESERVED = _KEYWORDS | {"if", "then", "determines", "linked", "within"}
 
 
 class _Token(NamedTuple):
@@ -216,13 +220,37 @@ def _value(text: str, tokens: list[_Token], index: int) -> tuple[Value, int]:
     if word.lower() in ("true", "false"):
         return word.lower() == "true", index + 1
     if _INTEGER.match(word):
-        return int(word), index + 1
+        return (int(word) if str(int(word)) == word else _Whole(word)), index + 1
     if _REAL.match(word):
         number = float(word)
         if not math.isfinite(number):
             raise DataError(_at(text, token.position, "the number is too large"))
-        return number, index + 1
+        return (number if str(number) == word else _Real(word)), index + 1
     return word, index + 1
+
+
+class _Spelled:
+    """A number that keeps the spelling it was written in: in a column of texts 01 is not 1."""
+
+    def __new__(cls, spelling: str) -> Any:
+        """The number that a spelling stands for."""
+        number = super().__new__(cls, spelling)  # type: ignore[call-arg]
+        number.spelling = spelling  # type: ignore[attr-defined]
+        return number
+
+    def __repr__(self) -> str:
+        """As it was written, for `str` too."""
+        return self.spelling  # type: ignore[attr-defined]
+
+    __str__ = __repr__
+
+
+class _Whole(_Spelled, int):
+    """Such as 01 or +7."""
+
+
+class _Real(_Spelled, float):
+    """Such as 1e3 or 1.50."""
 
 
 def _values(text: str, tokens: list[_Token], index: int) -> tuple[tuple[Value, ...], int]:
@@ -264,8 +292,8 @@ def _check_value(value: Any) -> None:
 
 
 def render_name(name: str) -> str:
-    """Write the name of a column as `parse` reads it."""
-    if _PLAIN_NAME.match(name) and name.lower() not in _KEYWORDS:
+    """Write the name of a column as `parse` reads it, and rules between columns too."""
+    if _PLAIN_NAME.match(name) and name.lower() not in _RESERVED:
         return name
     return '"' + name.replace('"', '""') + '"'
 
@@ -274,7 +302,7 @@ def _render_value(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
-        return repr(value)
+        return str(value)
     return "'" + str(value).replace("'", "''") + "'"
 
 

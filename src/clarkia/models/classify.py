@@ -199,7 +199,7 @@ def classify_texts(
                 log_prior=log_prior,
                 num_draws=num_draws,
                 stages=stages,
-                generator=RowBlocks(seed, int(part[0]), len(part), NOISE_BLOCK),
+                generator=RowBlocks.at(seed, part, NOISE_BLOCK),
             )
             posterior[part] = answer.log_posterior.cpu()
     return _frame([posterior], list(prefixes))

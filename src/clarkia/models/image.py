@@ -22,7 +22,7 @@ from clarkia.models import files, image_files, image_fit, image_parts
 from clarkia.models.classify import classify_images
 from clarkia.models.image_data import gathered
 from clarkia.models.pictures import PictureSampler, of_rows
-from clarkia.models.wishes import NUM_PARTICLES, Exactness, Steering
+from clarkia.models.wishes import NUM_PARTICLES, Exactness, Steering, check_steps
 from clarkia.processes import Gaussian
 
 
@@ -44,7 +44,7 @@ class ImageModel(BaseEstimator):
         subset_probability: share of the training pictures shown in part; filling in needs some.
         flip: show every second picture mirrored while training.
         batch_size: pictures of a training step.
-        optimizer: "adamw", or "muon", which learns more of each step and takes a tenth longer for it on a small network.
+        optimizer: "adamw", or "muon", which learns more of a step and takes a tenth longer for it.
         learning_rate: its peak.
         max_minutes: budget of fitting.
         max_steps: budget of fitting in steps; with both, the first one reached ends it.
@@ -105,7 +105,7 @@ class ImageModel(BaseEstimator):
         self.subset_probability = subset_probability
         self.flip = flip
         self.batch_size = batch_size
-        self.optimizer = optimizer
+        self.optimizer: Literal["adamw", "muon"] = optimizer
         self.learning_rate = learning_rate
         self.max_minutes = max_minutes
         self.max_steps = max_steps
@@ -249,7 +249,8 @@ class ImageModel(BaseEstimator):
 
         def batch(first: int) -> NDArray[np.uint8]:
             rows = min(size, n - first)
-            return sampler.wished(of_rows(given, first, rows), steering, seed=seed, start=start + first, rows=rows)
+            asked = of_rows(given, np.arange(first, first + rows))
+            return sampler.wished(asked, steering, seed=seed, start=start + first, rows=rows, together=images_per_batch)
 
         return (batch(first) for first in range(0, n, size))
 
@@ -300,7 +301,7 @@ class ImageModel(BaseEstimator):
             sampler.filled(
                 levels[first : first + images_per_batch],
                 holes[first : first + images_per_batch],
-                of_rows(given, first, images_per_batch),
+                of_rows(given, np.arange(first, min(first + images_per_batch, len(levels)))),
                 seed=seed,
                 start=first,
             )
@@ -358,6 +359,7 @@ class ImageModel(BaseEstimator):
         return classify_images(self, X, attribute, **options)
 
     def _sampler(self, num_steps: int | None, guidance_scale: float, solver: samplers.Solver | None) -> PictureSampler:
+        check_steps(num_steps)
         return PictureSampler(
             self.codec_,
             self.descriptions_,

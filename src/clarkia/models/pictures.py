@@ -27,9 +27,6 @@ from clarkia.steering import Foreseen, Particles
 NOISE_BLOCK = 16
 """Pictures that share a generator of noise; part of what a seed means."""
 
-TOGETHER = 256
-"""Pictures that go through the network together where many are drawn to keep few."""
-
 
 @dataclass(frozen=True)
 class PictureSampler:
@@ -57,34 +54,39 @@ class PictureSampler:
     guidance_scale: float = 0.0
     solver: samplers.Solver | None = None
 
-    def pictures(self, given: Mapping[str, Any], *, seed: int, start: int, rows: int) -> NDArray[np.uint8]:
-        """Pictures number `start` and after; each depends on the seed and its number."""
-        return self._decoded(self._draw(given, RowBlocks(seed, start, rows, NOISE_BLOCK)))
-
     def wished(
-        self, given: Mapping[str, Any], steering: Steering, *, seed: int, start: int, rows: int
+        self, given: Mapping[str, Any], steering: Steering, *, seed: int, start: int, rows: int, together: int
     ) -> NDArray[np.uint8]:
-        """Pictures number `start` and after that are as wished."""
-        k, wish = steering.num_particles, steering.wish
-        if not wish:
-            return self.pictures(given, seed=seed, start=start, rows=rows)
+        """Pictures number `start` and after that are as wished; each depends on the seed and its number.
 
-        def several(attempt: int, copies: int, first: int, some: int) -> NDArray[np.uint8]:
-            asked = repeated(of_rows(given, first, some), copies)
-            return self.pictures(asked, seed=_of(seed, 2 * attempt), start=(start + first) * copies, rows=some * copies)
+        Args:
+            given: what is asked of them.
+            steering: what is wished besides, and how it is met.
+            seed: fixes the draws.
+            start: number of the first.
+            rows: how many.
+            together: most pictures that go through the network at once.
+        """
+        k, wish = steering.num_particles, steering.wish
+
+        def draw(attempt: int, copies: int, some: NDArray[np.int64]) -> NDArray[np.uint8]:
+            asked = repeated(of_rows(given, some), copies)
+            return self._decoded(self._draw(asked, _noise(seed, 2 * attempt, steered.copied(start + some, copies))))
 
         def run(attempt: int, k: int, first: int, some: int) -> tuple[Particles, NDArray[np.uint8]]:
-            asked = repeated(of_rows(given, first, some), k)
-            source = RowBlocks(_of(seed, 2 * attempt), (start + first) * k, some * k, NOISE_BLOCK)
-            return self._particles(asked, wish, source, k)
+            place = first + np.arange(some)
+            source = _noise(seed, 2 * attempt, steered.copied(start + place, k))
+            return self._particles(repeated(of_rows(given, place), k), wish, source, k, together)
 
+        if not wish:
+            return draw(0, 1, np.arange(rows))
         if not steering.by_particles:
-            return steered.first_kept(several, wish, rows, together=TOGETHER)
+            return steered.first_kept(draw, wish, rows, together=together)
         return steered.chosen(
             run,
             wish,
-            lambda attempt, first, some: RowBlocks(_of(seed, 2 * attempt + 1), start + first, some, NOISE_BLOCK),
-            lambda count: several(0, -(-count // rows), 0, rows),
+            lambda attempt, first, some: _noise(seed, 2 * attempt + 1, start + first + np.arange(some)),
+            lambda count: draw(0, 1, np.arange(min(rows, count, together))),
             rows=rows,
             num_particles=k,
             best=steering.exactness == "heuristic",
@@ -100,7 +102,7 @@ class PictureSampler:
         start: int,
     ) -> NDArray[np.uint8]:
         """Coded pictures, number `start` and after, with their holes filled and the rest as it was."""
-        source = RowBlocks(seed, start, len(levels), NOISE_BLOCK)
+        source = _noise(seed, 0, start + np.arange(len(levels)))
         known = (~holes).expand(levels.shape)
         drawn = self._decoded(self._draw(given, source, (to_float(levels), known)))
         kept = known[:, 0] if self.codec.mode == "L" else known.permute(0, 2, 3, 1)
@@ -122,7 +124,7 @@ class PictureSampler:
         return drawn
 
     def _particles(
-        self, given: Mapping[str, Any], wish: Wish, source: RowBlocks, k: int
+        self, given: Mapping[str, Any], wish: Wish, source: RowBlocks, k: int, together: int
     ) -> tuple[Particles, NDArray[np.uint8]]:
         denoiser, options = self._options(given, source)
         return steered.particles(
@@ -132,6 +134,7 @@ class PictureSampler:
             rows=source.rows // k,
             steps=len(options["times"]) - 1,
             solver=self.solver or image_parts.stochastic_solver(),
+            rows_per_call=together,
             **options,
         )
 
@@ -164,11 +167,11 @@ def repeated(given: Mapping[str, Any], times: int) -> dict[str, Any]:
     }
 
 
-def _of(seed: int, stream: int) -> int:
-    """The seed of a stream of noise of its own; the first one is the seed's."""
-    return seed + (stream << 32)
+def of_rows(given: Mapping[str, Any] | None, rows: NDArray[np.int64]) -> dict[str, Any]:
+    """What is asked of the rows of these numbers, where what is asked of all may be a list."""
+    return {name: [value[row] for row in rows] if is_list(value) else value for name, value in (given or {}).items()}
 
 
-def of_rows(given: Mapping[str, Any] | None, first: int, rows: int) -> dict[str, Any]:
-    """What is asked of some rows, where what is asked of all may be a list."""
-    return {name: value[first : first + rows] if is_list(value) else value for name, value in (given or {}).items()}
+def _noise(seed: int, stream: int, rows: NDArray[np.int64]) -> RowBlocks:
+    """Noise of these rows; a stream has a seed of its own, the first one the seed itself."""
+    return RowBlocks.at(seed + (stream << 32), torch.from_numpy(rows), NOISE_BLOCK)

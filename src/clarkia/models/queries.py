@@ -1,10 +1,9 @@
 """From conditions on columns to known cells: what is stated is held, what is bounded is drawn first, within bounds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
@@ -97,14 +96,22 @@ def clues(codec: TableCodec, conditions: Mapping[str, Condition]) -> list[Clue]:
 
 @torch.no_grad()
 def known_cells(
-    clues: list[Clue], denoiser: Denoiser, process: Mixed, space: MixedSpace, rows: int, generator: Noise
+    clues: list[Clue],
+    denoiser: Denoiser,
+    process: Mixed,
+    space: MixedSpace,
+    rows: int,
+    generator: Noise,
+    *,
+    inside: bool = False,
 ) -> tuple[State, State]:
     """Draw the cells that conditions speak of, from the model's law given that all conditions hold.
 
     Columns are drawn one after the other, each given the ones before and within its condition; a row is kept with the
     probability that the conditions after the first had beforehand, which makes the joint law right. Rows that fail
     64 times keep one of their candidates, chosen in proportion to that probability. Where a condition cuts through a
-    group of a numeric column, the value inside the group is drawn from the group's own law within the bounds.
+    group of a numeric column, the value inside the group is drawn from the group's own law within the bounds only if
+    nothing is known before; else the group alone is known, and whoever fills in the rest draws again what misses.
 
     Args:
         clues: of all conditions, values first.
@@ -113,6 +120,7 @@ def known_cells(
         space: of the states.
         rows: number of rows.
         generator: source of randomness.
+        inside: draw all values inside groups from the groups' own laws, as if they hung on no other column.
 
     Returns:
         Values and mask of the known cells, as `samplers.sample` takes them.
@@ -125,7 +133,11 @@ def known_cells(
     for clue in clues[: len(clues) - len(bounded)]:
         level = int(torch.isfinite(clue.log_share).nonzero()[0])
         _hold(x, mask, clue, torch.full((rows,), level), torch.full((rows,), 0.5, dtype=torch.float64))
-    return _draw_bounded(x, mask, bounded, denoiser, rows, generator) if bounded else (x, mask)
+    if not bounded:
+        return x, mask
+    # Without a residual a group holds several values, of which none is drawn here.
+    own = [clue.residual is not None and (inside or (clue is clues[0])) for clue in bounded]
+    return _draw_bounded(x, mask, bounded, own, denoiser, rows, generator)
 
 
 def forbidden(codec: TableCodec, clues: list[Clue]) -> dict[str, Tensor]:
@@ -158,32 +170,6 @@ def stated(table: pa.Table, conditions: Mapping[str, Condition]) -> pa.Table:
     return table
 
 
-def until_satisfied(draw: Callable[[int], pa.Table], satisfied: Callable[[pa.Table], np.ndarray]) -> pa.Table:
-    """Draw again the few rows that miss a condition: where it cuts a group of values, its bounds may be too wide.
-
-    Args:
-        draw: the rows of an attempt, numbered from 0.
-        satisfied: which rows of a table meet all conditions.
-
-    Raises:
-        DataError: after 20 attempts some rows still miss a condition.
-    """
-    table = draw(0)
-    good = satisfied(table)
-    for attempt in range(1, 20):
-        if good.all():
-            return table
-        fresh = draw(attempt)
-        met = satisfied(fresh) & ~good
-        # Rows of the fresh draw stand behind those of the table.
-        rows = np.arange(len(good)) + np.where(met, len(good), 0)
-        table = pa.concat_tables([table, fresh]).take(pa.array(rows))
-        good |= met
-    if not good.all():
-        raise DataError(f"{int((~good).sum())} of {len(good)} rows met no draw within the conditions: loosen them.")
-    return table
-
-
 def filled(table: pa.Table, drawn: pa.Table) -> pa.Table:
     """The drawn table with every cell that the given table holds put back as it was."""
     for index, field in enumerate(drawn.schema):
@@ -199,15 +185,24 @@ def filled(table: pa.Table, drawn: pa.Table) -> pa.Table:
 
 
 def _draw_bounded(
-    stated: State, held: State, bounded: list[Clue], denoiser: Denoiser, rows: int, generator: Noise
+    stated: State,
+    held: State,
+    bounded: list[Clue],
+    own: list[bool],
+    denoiser: Denoiser,
+    rows: int,
+    generator: Noise,
 ) -> tuple[State, State]:
-    """Draw the bounded columns by rejection; a row that is always rejected gets one of its candidates, resampled."""
+    """Draw the bounded columns by rejection; a row that is always rejected gets one of its candidates, resampled.
+
+    What is stated and its mask come first; `own` says of each clue whether its value inside a group is drawn too.
+    """
     x, mask = ({name: block.clone() for name, block in part.items()} for part in (stated, held))
     pending = torch.arange(rows)
     mass = torch.zeros(rows, dtype=torch.float64)
     for _ in range(REJECTION_ROUNDS if len(bounded) > 1 else 1):
         uniforms = rand((rows, 2 * len(bounded) + 2), generator)[pending]
-        trial, trial_mask, log_odds = _one_round(stated, held, bounded, denoiser, pending, uniforms)
+        trial, trial_mask, log_odds = _one_round(stated, held, bounded, own, denoiser, pending, uniforms)
         probability = log_odds.exp().clamp(max=1.0)
         accepted = uniforms[:, -1] < probability
         # Among rejected candidates the odds are the weights that restore the law; the reservoir holds one of them,
@@ -227,36 +222,44 @@ def _draw_bounded(
 
 
 def _one_round(
-    x: State, mask: State, bounded: list[Clue], denoiser: Denoiser, pending: Tensor, uniforms: Tensor
+    x: State,
+    mask: State,
+    bounded: list[Clue],
+    own: list[bool],
+    denoiser: Denoiser,
+    pending: Tensor,
+    uniforms: Tensor,
 ) -> tuple[State, State, Tensor]:
     """One candidate for each pending row, and the log-probability of the conditions after the first."""
     x, mask = ({name: block[pending] for name, block in part.items()} for part in (x, mask))
     log_odds = torch.zeros(len(pending), dtype=torch.float64)
-    for index, clue in enumerate(bounded):
+    for index, (clue, inside) in enumerate(zip(bounded, own, strict=True)):
+        # What is left to be drawn inside a group will be rejected with just the share that is missing here.
+        log_share = clue.log_share if inside else torch.where(clue.log_share > -torch.inf, 0.0, -torch.inf)
         level = torch.zeros(len(pending), dtype=torch.int64)
         if clue.level is not None:
             block, position = clue.level
-            log_probs = denoiser(x, _times(mask))[block][:, position, : len(clue.log_share)].double()
-            log_probs = log_probs + clue.log_share
+            log_probs = denoiser(x, _times(mask))[block][:, position, : len(log_share)].double()
+            log_probs = log_probs + log_share
             total = log_probs.logsumexp(-1)
             if index == 0 and float(total.max()) < torch.tensor(LEAST_PROBABILITY).log():
                 raise DataError(f"Hardly any row meets the condition on {clue.name!r}, given the others: loosen it.")
             # A candidate whose earlier columns rule the condition out has odds of zero, whatever the other rows.
             possible = torch.isfinite(total)[:, None]
-            log_probs = torch.where(possible, log_probs - total[:, None], clue.log_share)
+            log_probs = torch.where(possible, log_probs - total[:, None], log_share)
             level = choose(log_probs, uniforms[:, 2 * index])
             log_odds += total if index else 0.0
-        _hold(x, mask, clue, level, uniforms[:, 2 * index + 1])
+        _hold(x, mask, clue, level, uniforms[:, 2 * index + 1] if inside else None)
     return x, mask, log_odds
 
 
-def _hold(x: State, mask: State, clue: Clue, level: Tensor, uniforms: Tensor) -> None:
-    """Write the level of a column into known cells, and its residual where the condition bounds it."""
+def _hold(x: State, mask: State, clue: Clue, level: Tensor, uniforms: Tensor | None) -> None:
+    """Write the level of a column into known cells and, with uniform numbers, its residual where it is bounded."""
     if clue.level is not None:
         block, position = clue.level
         x[block][:, position] = level
         mask[block][:, position] = True
-    if clue.residual is not None:
+    if clue.residual is not None and uniforms is not None:
         low, high = torch.special.ndtr(clue.low[level]), torch.special.ndtr(clue.high[level])
         residual = torch.special.ndtri(low + uniforms * (high - low)).clamp(-8.0, 8.0)  # u = 0 and u = 1 are infinite
         # A value stated exactly must not pass through the distribution function and back.

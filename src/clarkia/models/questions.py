@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from clarkia.adapters.frames import from_arrow
 from clarkia.codecs import Condition, intersect
-from clarkia.codecs.constraints import Rule, RuleEncoding, Where, parse_rules, parse_terms
+from clarkia.codecs.constraints import Rule, RuleEncoding, Sum, Where, parse_rules, parse_terms
 from clarkia.codecs.constraints.cells import check_columns
-from clarkia.codecs.constraints.rules import linear
+from clarkia.codecs.constraints.rules import linear, missing_cells
 from clarkia.codecs.table.roles import unknown_column
 from clarkia.errors import DataError
 from clarkia.models import queries
@@ -96,17 +96,19 @@ class Question:
             if name not in known:
                 raise DataError(unknown_column(name, known))
         own = [rule for rule in rules if hasattr(rule, "excess") and not isinstance(rule, Where)]
-        own = [rule for rule in own if rule not in encoding.rules]
         for rule in own:
             check_columns(rule.columns, known, rule)
+        kept = [rule for rule in own if rule in encoding.rules]
         native, derived = encoding.translate(conditions)
-        asked = [*derived, *own]
+        asked = [*derived, *(_measured(rule, plain) for rule in own if rule not in kept)]
         wishes = {str(rule): _excess(rule, holes=False) for rule in asked}
         show = _shown_as(like)
         wishes |= callable_rules([rule for rule in rules if not hasattr(rule, "excess")], show)
         earns = _of_columns(reward, known, plain) if isinstance(reward, str) else callable_reward(reward, show)
         is_asked = bool(wishes) or earns is not None
-        wishes = {str(rule): _excess(rule, holes=True) for rule in encoding.standing} | wishes
+        # Every row of the model keeps its rules, where no cell is missing; the ones that are asked for allow no such.
+        wishes = {str(rule): _present(rule) for rule in kept if rule not in encoding.standing} | wishes
+        wishes = {str(rule): _excess(rule, holes=rule not in kept) for rule in encoding.standing} | wishes
         if is_asked:
             # Where a condition cuts a group of values its bounds may be too wide: what is drawn is judged by it again.
             met = {name: condition for name, condition in conditions.items() if name not in encoding.hidden}
@@ -116,6 +118,15 @@ class Question:
 
 def _excess(rule: Rule, *, holes: bool) -> Callable[[pa.Table], Floats]:
     return lambda table: rule.excess(table, holes=holes)
+
+
+def _present(rule: Rule) -> Callable[[pa.Table], Floats]:
+    return lambda table: np.where(missing_cells(rule, table), np.nan, -1.0)
+
+
+def _measured(rule: Rule, plain: Callable[[], pa.Table] | None) -> Rule:
+    """A sum with the digits of plain rows: those of the rows at hand would be others in each batch."""
+    return rule.measured(plain()) if plain and isinstance(rule, Sum) else rule
 
 
 def _shown_as(like: Any) -> Callable[[pa.Table], Any]:

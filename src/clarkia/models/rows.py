@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clarkia import samplers, steering
@@ -16,6 +18,7 @@ from clarkia.codecs import Condition, TableCodec
 from clarkia.codecs.constraints import RuleEncoding
 from clarkia.codecs.table.fixed import KeyCoding
 from clarkia.denoisers import Denoiser
+from clarkia.errors import DataError
 from clarkia.guidance import classifier_free, unaware_of, without_classes
 from clarkia.guidance.guided import Guided
 from clarkia.models import architecture, missing, queries, steered
@@ -30,6 +33,12 @@ ROWS_PER_EVALUATION = 4096
 
 _STREAMS = 4
 """Sources of noise that an attempt may use, each of its own seed."""
+
+_ATTEMPTS = 32
+"""Attempts at conditions that each attempt at a wish may make, at the most."""
+
+_MOST_DRAWS = 64
+"""Draws of a row before a number is drawn within bounds from the law of its group alone."""
 
 
 @dataclass(frozen=True)
@@ -61,35 +70,55 @@ class RowSampler:
 
     def table(self, question: Question, *, complete: bool, seed: int, start: int, rows: int) -> pa.Table:
         """Rows number `start` and after, each a function of the seed and its number."""
-        if not question.wish:
-            return self.plain(question.conditions, complete, seed, start, rows)
         if question.by_particles:
             return self._by_particles(question, complete, seed, start, rows)
 
-        def draw(attempt: int, copies: int, first: int, some: int) -> pa.Table:
+        def draw(attempt: int, copies: int, some: NDArray[np.int64]) -> pa.Table:
             # Attempts are far enough apart for those that draw again what a condition cuts.
-            source = seed + (attempt * 32 * _STREAMS << 32)
-            return self.plain(question.conditions, complete, source, (start + first) * copies, some * copies)
+            source = seed + (attempt * _ATTEMPTS * _STREAMS << 32)
+            return self.plain(question.conditions, complete, source, steered.copied(start + some, copies))
 
+        if not question.wish:
+            return self._with_keys(draw(0, 1, np.arange(rows)), start)
         kept = steered.first_kept(draw, question.wish, rows, together=ROWS_PER_EVALUATION)
         return self._with_keys(kept, start)
 
-    def plain(self, conditions: Mapping[str, Condition], complete: bool, seed: int, start: int, rows: int) -> pa.Table:
-        """Rows that meet conditions on columns as they are coded, whatever is wished besides."""
+    def plain(
+        self, conditions: Mapping[str, Condition], complete: bool, seed: int, rows: NDArray[np.int64]
+    ) -> pa.Table:
+        """Rows of these numbers that meet conditions on columns as they are coded, whatever is wished besides.
+
+        Warns:
+            UserWarning: some rows met no draw within the bounds of a group, so that numbers were drawn inside groups
+                without regard to the other columns.
+        """
         clues = queries.clues(self.codec, conditions)
 
-        def attempt(number: int) -> pa.Table:
+        def draw(attempt: int, copies: int, some: NDArray[np.int64], *, inside: bool = False) -> pa.Table:
             # What takes as many draws as the hardest of its rows needs has noise of its own: the draws that come after
             # would otherwise depend on which rows are drawn together.
-            cells, asked, holes, rare = _sources(seed, number, start, rows)
-            known = queries.known_cells(clues, self.denoiser, self.process, self.codec.space, rows, asked)
+            cells, asked, holes, rare = _sources(seed, attempt, steered.copied(rows[some], copies))
+            known = queries.known_cells(
+                clues, self.denoiser, self.process, self.codec.space, cells.rows, asked, inside=inside
+            )
             state = self.fill(known, cells)
             if complete:
                 present = missing.present_cells(self.codec, state)
                 state = self.fill((state, present), holes, present_only=True)
-            return queries.stated(self.decode(state, rare if clues else cells, start), conditions)
+            return queries.stated(self.decode(state, rare if clues else cells), conditions)
 
-        drawn = queries.until_satisfied(attempt, lambda table: self.codec.satisfies(table, conditions))
+        def within(table: pa.Table) -> NDArray[np.bool_]:
+            return self.codec.satisfies(table, conditions)
+
+        if not conditions:
+            return self.encoding.backward(draw(0, 1, np.arange(len(rows))))
+        found = steered.tried(draw, within, len(rows), together=ROWS_PER_EVALUATION, most=_MOST_DRAWS)
+        drawn, lost = found.points, np.flatnonzero(~found.good)
+        if len(lost):
+            drawn = pa.concat_tables([drawn, self._inside(draw, within, lost, len(rows))])
+            places = np.arange(len(rows))
+            places[lost] = len(rows) + np.arange(len(lost))
+            drawn = drawn.take(places)
         return self.encoding.backward(drawn)
 
     def _by_particles(self, question: Question, complete: bool, seed: int, start: int, rows: int) -> pa.Table:
@@ -103,7 +132,7 @@ class RowSampler:
             return self.encoding.backward(queries.stated(drawn, question.conditions))
 
         def run(attempt: int, k: int, first: int, some: int) -> tuple[steering.Particles, pa.Table]:
-            cells, asked, _, rare = _sources(seed, attempt, (start + first) * k, some * k)
+            cells, asked, _, rare = _sources(seed, attempt, (start + first) * k + np.arange(some * k))
             known = queries.known_cells(stated, self.denoiser, self.process, self.codec.space, some * k, asked)
             held = any(bool(part.any()) for part in known[1].values())
             buckets = rand((some * k, len(self.codec.columns)), rare).numpy()
@@ -134,8 +163,9 @@ class RowSampler:
         found = steered.chosen(
             run,
             question.wish,
-            lambda attempt, first, some: _sources(seed, attempt, start + first, some)[2],  # no other use of these
-            lambda count: self.plain(question.conditions, complete, 0, 0, count),
+            # No other use of the third.
+            lambda attempt, first, some: _sources(seed, attempt, start + first + np.arange(some))[2],
+            lambda count: self.plain(question.conditions, complete, 0, np.arange(count)),
             rows=rows,
             num_particles=question.num_particles,
             best=question.exactness == "heuristic",
@@ -162,10 +192,27 @@ class RowSampler:
         )
         return dict(drawn)  # type: ignore[arg-type]  # a mixed process has mixed states
 
-    def decode(self, state: State, source: RowBlocks, start: int) -> pa.Table:
+    def decode(self, state: State, source: RowBlocks, start: int = 0) -> pa.Table:
         """The rows that a state stands for; `start` is the number of the first, from which keys are made."""
         uniforms = rand((source.rows, len(self.codec.columns)), source).numpy()
         return self.codec.decode(state, uniforms, first_row=start)
+
+    def _inside(self, draw: Any, within: Any, lost: NDArray[np.int64], rows: int) -> pa.Table:
+        """The rows that met no draw within bounds, with numbers drawn inside groups from the groups' own laws."""
+
+        def again(attempt: int, copies: int, some: NDArray[np.int64]) -> pa.Table:
+            return draw(_ATTEMPTS // 2 + attempt, copies, lost[some], inside=True)
+
+        found = steered.tried(again, within, len(lost), together=ROWS_PER_EVALUATION, most=_MOST_DRAWS)
+        if not found.good.all():
+            missed = int((~found.good).sum())
+            raise DataError(f"{missed:,} of {rows:,} rows met no draw within the conditions: loosen them.")
+        warnings.warn(
+            f"conditions: {len(lost):,} of {rows:,} rows met none of {_MOST_DRAWS} draws; their numbers were drawn "
+            "within the bounds, but without regard to the other columns. Loosen the narrowest condition.",
+            stacklevel=2,
+        )
+        return found.points
 
     def _denoiser(self, mask: State, held: bool, *, present_only: bool) -> Any:
         denoiser = missing.never_missing(self.codec, self.denoiser) if present_only else self.denoiser
@@ -194,5 +241,6 @@ def _within(denoiser: Denoiser, forbidden: dict[str, Tensor]) -> Guided:
     return Guided(both)
 
 
-def _sources(seed: int, attempt: int, start: int, rows: int) -> list[RowBlocks]:
-    return [RowBlocks(seed + (attempt * _STREAMS + stream << 32), start, rows) for stream in range(_STREAMS)]
+def _sources(seed: int, attempt: int, rows: NDArray[np.int64]) -> list[RowBlocks]:
+    index = torch.from_numpy(rows)
+    return [RowBlocks.at(seed + (attempt * _STREAMS + stream << 32), index) for stream in range(_STREAMS)]

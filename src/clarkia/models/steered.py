@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -23,8 +23,11 @@ LOOKS = 12
 """How often particles are weighed on their way, about."""
 
 MOST_COPIES = 32
-MOST_DRAWS = 1024
+MOST_DRAWS = 16_384
 """Draws of one row before it is given up, and how many of them are made together at the most."""
+
+SURE = 20
+"""Draws of one row, in times of those that one in the mean is kept of: it is given up once in e^20."""
 
 HOPELESS = 4096
 """Draws of which not one keeps the rules before all are given up."""
@@ -46,6 +49,10 @@ FLOOR = 20.0
 
 FEW = 0.1
 """Share of the particles that their weights should be worth, in the median row."""
+
+
+Draw: TypeAlias = Callable[[int, int, NDArray[np.int64]], Points]
+"""``draw(attempt, copies, rows)``: so many draws of each of the rows of these numbers, those of a row together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +192,8 @@ def chosen(
         return drawn
     points = plain(PILOT)
     kept = int(np.isfinite(wish.log_factor(points).numpy()).sum())
-    raise DataError(_hopeless(wish, int((~good).sum()), rows, kept, count(points)))
+    advice = "loosen them, or use more particles"
+    raise DataError(_hopeless(wish, int((~good).sum()), rows, kept, count(points), advice))
 
 
 def _stretches(pending: NDArray[np.bool_], gap: int) -> list[tuple[int, int]]:
@@ -205,17 +213,11 @@ def _drawn(log_weights: Tensor, noise: RowBlocks) -> NDArray[np.int64]:
     return choose(torch.where(some, log_weights, 0.0).log_softmax(1), rand((noise.rows,), noise)).numpy()
 
 
-def first_kept(
-    draw: Callable[[int, int, int, int], Points],
-    wish: Wish,
-    rows: int,
-    *,
-    together: int,
-) -> Points:
+def first_kept(draw: Draw, wish: Wish, rows: int, *, together: int) -> Points:
     """A point for each row: the first of its draws that keeps the rules, which is exact under the model.
 
     Args:
-        draw: ``draw(attempt, copies, first, rows)``: so many draws of each of some rows, those of a row together.
+        draw: draws of some rows.
         wish: what is wanted.
         rows: how many.
         together: most draws that are made at once.
@@ -223,46 +225,69 @@ def first_kept(
     Raises:
         DataError: a row has none among so many draws.
     """
+    found = tried(draw, wish.kept, rows, together=together)
+    lost = int((~found.good).sum())
+    if lost:
+        advice = "loosen them, or ask for particles (exactness 'asymptotic')"
+        raise DataError(_hopeless(wish, lost, rows, found.kept, found.made, advice))
+    return found.points
+
+
+@dataclass(frozen=True, eq=False)
+class Tried:
+    """What came of drawing rows until each had a point that is kept.
+
+    Attributes:
+        points: a point a row; of a row without one that is kept, the first.
+        good: which rows have one, ``(n,)``.
+        kept: draws that were kept.
+        made: draws.
+    """
+
+    points: Points
+    good: NDArray[np.bool_]
+    kept: int
+    made: int
+
+
+def tried(
+    draw: Draw, keeps: Callable[[Points], NDArray[np.bool_]], rows: int, *, together: int, most: int | None = None
+) -> Tried:
+    """Draw every row until one of its draws is kept.
+
+    Args:
+        draw: draws of some rows.
+        keeps: which points are kept.
+        rows: how many.
+        together: most draws that are made at once.
+        most: draws of a row; by default so many that hardly a row is given up, up to `MOST_DRAWS`.
+    """
+    good, place = np.zeros(rows, bool), np.zeros(rows, np.int64)
     if not rows:
-        return draw(0, 1, 0, 0)
-    drawn, good, tried, kept = None, np.zeros(rows, bool), 0, 0
-    for attempt, copies in enumerate(_copies()):
-        pending = np.flatnonzero(~good)
-        first, last = int(pending[0]), int(pending[-1]) + 1
-        fresh, alive = [], []
-        for start in range(first, last, max(1, together // copies)):
-            points = draw(attempt, copies, start, min(max(1, together // copies), last - start))
-            met = wish.kept(points).reshape(-1, copies)
-            tried, kept = tried + met.size, kept + int(met.sum())
-            fresh.append(take(points, np.arange(len(met)) * copies + met.argmax(1)))
-            alive.append(met.any(1))
-        whole = fresh[0]
-        for part in fresh[1:]:
-            whole = join(whole, part)
-        met_rows = np.zeros(rows, bool)
-        met_rows[first:last] = np.concatenate(alive)
-        if drawn is None:
-            drawn = whole
-        else:
-            places = np.arange(rows)
-            renewed = np.flatnonzero(met_rows & ~good)
-            places[renewed] = rows + renewed - first
-            drawn = take(join(drawn, whole), places)
-        good |= met_rows
-        if good.all():
-            return drawn
-        if not kept and tried >= HOPELESS:
-            break
-    raise DataError(_hopeless(wish, int((~good).sum()), rows, kept, tried))
+        return Tried(draw(0, 1, place), good, 0, 0)
+    pool: list[Points] = []
+    pooled = kept = made = of_each = attempt = 0
+    while not good.all() and of_each < (limit := _enough(kept, made) if most is None else most):
+        copies = max(1, min(MOST_COPIES, of_each, limit - of_each))
+        pending, size = np.flatnonzero(~good), max(1, together // copies)
+        for part in np.split(pending, range(size, len(pending), size)):
+            fresh = draw(attempt, copies, part)
+            met = keeps(fresh).reshape(len(part), copies)
+            kept, made = kept + int(met.sum()), made + met.size
+            found = np.flatnonzero(met.any(1) | (attempt == 0))
+            pool.append(take(fresh, found * copies + met[found].argmax(1)))
+            place[part[found]] = pooled + np.arange(len(found))
+            pooled += len(found)
+            good[part] = met.any(1)
+        of_each, attempt = of_each + copies, attempt + 1
+    return Tried(take(join(*pool), place), good, kept, made)
 
 
-def _copies() -> Iterator[int]:
-    """How many draws of each row the attempts make: few where few are rejected, and never more than `MOST_DRAWS`."""
-    made, copies = 0, 1
-    while made < MOST_DRAWS:
-        yield copies
-        made += copies
-        copies = min(MOST_COPIES, made)
+def _enough(kept: int, made: int) -> int:
+    """Draws of one row that do, of such an acceptance so far; none where nothing is ever kept."""
+    if not kept:
+        return 0 if made >= HOPELESS else MOST_DRAWS
+    return min(MOST_DRAWS, SURE * made // kept + 1)
 
 
 def _warn_of_collapse(found: steering.Particles) -> None:
@@ -279,14 +304,19 @@ def _warn_of_collapse(found: steering.Particles) -> None:
         )
 
 
-def _hopeless(wish: Wish, lost: int, rows: int, kept: int, tried: int) -> str:
+def _hopeless(wish: Wish, lost: int, rows: int, kept: int, tried: int, advice: str) -> str:
     rules = " and ".join(wish.rules) or "the reward"
     share = f"{kept:,} of {tried:,} plain draws meet" if kept else f"none of {tried:,} plain draws meets"
     about = f"of about {kept / tried:.1g}" if kept else f"below {3 / max(tried, 1):.1g}"
     return (
         f"{lost:,} of {rows:,} found no draw that meets {rules}: {share} them, an acceptance {about}; they are "
-        "impossible or too rare under the model, so loosen them, or use more particles."
+        f"impossible or too rare under the model, so {advice}."
     )
+
+
+def copied(rows: NDArray[np.int64], copies: int) -> NDArray[np.int64]:
+    """The numbers of so many draws of each row, those of a row together."""
+    return (rows[:, None] * copies + np.arange(copies)).flatten()
 
 
 def device_of(x: Any) -> torch.device:

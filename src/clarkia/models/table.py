@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from clarkia import samplers
 from clarkia.adapters.frames import from_arrow, to_arrow
-from clarkia.codecs import TableCodec
+from clarkia.codecs import Missing, TableCodec
 from clarkia.codecs.constraints import RuleEncoding, parse_rules
 from clarkia.errors import DataError
 from clarkia.models import architecture, files, filling, predictions, queries, table_files, table_scores
@@ -23,7 +23,7 @@ from clarkia.models.questions import Question
 from clarkia.models.rows import ROWS_PER_EVALUATION, RowSampler
 from clarkia.models.steered import PILOT
 from clarkia.models.table_fit import encode, fit_denoiser, split_rows
-from clarkia.models.wishes import NUM_PARTICLES, Exactness
+from clarkia.models.wishes import NUM_PARTICLES, Exactness, check_steps
 from clarkia.training import TrainingOptions
 
 
@@ -195,7 +195,7 @@ class TableModel(BaseEstimator):
                 `clarkia.codecs.conditions`.
             where: conditions as text, ``"income = '>50K' and age between 30 and 40"``.
             constraints: rules that rows keep: texts, see `clarkia.codecs.constraints.parse_rule`, or functions of a
-                frame that say which rows keep them. A row that misses a cell of a rule does not keep it.
+                frame that say which rows keep them. A row keeps no rule that depends on a cell it misses.
             reward: what rows should earn, with their law tilted by ``exp(reward_scale * reward)``: a function of a
                 frame that returns a number a row, or a sum of columns such as ``"income - 0.5 * rent"``, in units of
                 its standard deviation.
@@ -257,7 +257,14 @@ class TableModel(BaseEstimator):
                 f"one a batch, found {n}, {start} and {rows_per_batch}."
             )
         sampler = self._sampler(num_steps, guidance_scale, solver)
-        question = Question.of(self.rules_, self._like, plain=lambda: sampler.plain({}, False, 0, 0, PILOT), **asked)
+        question = Question.of(
+            self.rules_, self._like, plain=lambda: sampler.plain({}, False, 0, np.arange(PILOT)), **asked
+        )
+        empty = [name for name, condition in question.conditions.items() if isinstance(condition, Missing)]
+        if complete and empty:
+            raise DataError(
+                f"complete: expected no empty cell, but {empty[0]!r} was asked to be; leave one of them out."
+            )
         if queries.clues(self.codec_, question.conditions):  # refuses what cannot be asked, before the first batch
             self._warn_of_untrained_queries()
         size = max(1, rows_per_batch // question.num_particles) if question.by_particles else rows_per_batch
@@ -267,6 +274,7 @@ class TableModel(BaseEstimator):
         )
 
     def _sampler(self, num_steps: int | None, guidance_scale: float, solver: samplers.Mixed | None) -> RowSampler:
+        check_steps(num_steps)
         return RowSampler(self.codec_, self.process_, self.denoiser_, num_steps, guidance_scale, solver, self.rules_)
 
     # ------------------------------------------------------------------------------------ impute and score
@@ -283,11 +291,13 @@ class TableModel(BaseEstimator):
             solver: as in `sample`.
 
         Returns:
-            A frame of the same kind; cells that were there are unchanged bit for bit, and the model's rules are kept.
+            A frame of the same kind; cells that were there are unchanged bit for bit, and the model's rules are kept. A
+            cell stays empty where a rule wants it so, or where training had nothing but an empty one beside what is
+            linked with it.
 
         Raises:
             DataError: a cell holds a value that was never seen, a column has another type, or a row breaks a rule of
-                the model or has too many holes for one.
+                the model, has too many holes for one, or is hardly ever drawn so that it keeps it.
         """
         check_is_fitted(self)
         self._warn_of_untrained_queries()
@@ -330,15 +340,17 @@ class TableModel(BaseEstimator):
         Args:
             X: rows; the column itself is not looked at and may be absent.
             column: the column; by default the target.
-            draws: of a numeric column, or of one in a rule, draws a row.
+            draws: of a numeric column, of one in a rule, or where a cell that a rule speaks of is missing, draws a row.
             seed: fixes them.
 
         Returns:
             A frame with a row for each of the frame's: of categories a column of probabilities for each; of numbers
-            "mean", "std" and the quantiles "5%", "50%" and "95%", of times the quantiles.
+            "mean", "std" and the quantiles "5%", "50%" and "95%", of times the quantiles. NaN where the column has no
+            value beside what is linked with it.
 
         Raises:
-            DataError: no such column, a key or a constant, or a cell with a value that was never seen.
+            DataError: no such column, a key or a constant, a cell with a value that was never seen, rows as of `impute`
+                that no rule allows, or, of the lesser column of an order, rows that hold the greater one.
         """
         check_is_fitted(self)
         return predictions.predict(self, X, column or self.target, draws=draws, seed=seed)

@@ -41,7 +41,7 @@ class TextModel(BaseEstimator):
         companion: fit an autoregressive model of the same size too, for `sample(correction=...)`.
         subset_probability: share of the training texts whose beginning, end or both are shown; prompts need some.
         batch_size: texts of a training step.
-        optimizer: "adamw", or "muon", which learns more of each step and takes a tenth longer for it on a small network.
+        optimizer: "adamw", or "muon", which learns more of a step and takes a tenth longer for it.
         learning_rate: its peak.
         max_minutes: budget of fitting, and again of the companion's.
         max_steps: budget of fitting in steps; with both, the first one reached ends it.
@@ -95,7 +95,7 @@ class TextModel(BaseEstimator):
         self.companion = companion
         self.subset_probability = subset_probability
         self.batch_size = batch_size
-        self.optimizer = optimizer
+        self.optimizer: Literal["adamw", "muon"] = optimizer
         self.learning_rate = learning_rate
         self.max_minutes = max_minutes
         self.max_steps = max_steps
@@ -250,7 +250,7 @@ class TextModel(BaseEstimator):
         )
         size = max(1, texts_per_batch // steering.num_particles) if steering.by_particles else texts_per_batch
         return (
-            writer.texts(steering, seed=seed, start=start + first, rows=min(size, n - first))
+            writer.texts(steering, seed=seed, start=start + first, rows=min(size, n - first), together=texts_per_batch)
             for first in range(0, n, size)
         )
 

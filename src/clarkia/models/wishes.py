@@ -52,7 +52,8 @@ class Wish:
         """The scaled reward of each point, zeros without one; minus infinity where it excludes a point."""
         if self.reward is None or not self.scale:
             return np.zeros(count(points))
-        return self.scale * self.reward(points)
+        rewards = self.reward(points)
+        return np.where(rewards == -np.inf, rewards, self.scale * rewards)  # excluded whatever the sign of the scale
 
     def log_factor(self, points: Points) -> Float[Tensor, " n"]:
         """The logarithm of the factor that tilts the law: of points that break a rule, minus infinity."""
@@ -110,7 +111,7 @@ def check_question(exactness: str, num_particles: int, reward: object, reward_sc
     choices = get_args(Exactness)
     if exactness not in choices:
         raise DataError(f"exactness: expected one of {', '.join(choices)}, found {exactness!r}.")
-    if isinstance(num_particles, bool) or not isinstance(num_particles, int) or num_particles < 1:
+    if isinstance(num_particles, bool) or not isinstance(num_particles, int | np.integer) or num_particles < 1:
         raise DataError(f"num_particles: expected a positive whole number, found {num_particles!r}.")
     if not np.isfinite(reward_scale):
         raise DataError(f"reward_scale: expected a finite number, found {reward_scale}.")
@@ -121,6 +122,12 @@ def check_question(exactness: str, num_particles: int, reward: object, reward_sc
         )
     if exactness == "heuristic" and reward is None:
         raise DataError("exactness: 'heuristic' takes the particle of the highest reward; give a reward.")
+
+
+def check_steps(num_steps: int | None) -> None:
+    """Raise `DataError` for a number of solver steps that cannot be."""
+    if num_steps is not None and num_steps < 1:
+        raise DataError(f"num_steps: expected a positive whole number, or None for the default, found {num_steps}.")
 
 
 def callable_rules(rules: Sequence[Any], show: Callable[[Points], Any]) -> dict[str, Callable[[Points], Floats]]:
@@ -190,13 +197,13 @@ def take(points: Points, rows: NDArray[np.int64]) -> Points:
     return [points[row] for row in rows] if isinstance(points, list) else points[rows]
 
 
-def join(first: Points, second: Points) -> Points:
+def join(*parts: Points) -> Points:
     """Points after others."""
-    if hasattr(first, "num_rows"):
+    if hasattr(parts[0], "num_rows"):
         import pyarrow as pa
 
-        return pa.concat_tables([first, second])
-    return first + second if isinstance(first, list) else np.concatenate([first, second])
+        return pa.concat_tables(parts)
+    return [point for part in parts for point in part] if isinstance(parts[0], list) else np.concatenate(parts)
 
 
 def _as_it_is(points: Points) -> Points:

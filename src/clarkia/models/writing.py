@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clarkia import samplers
@@ -24,9 +26,6 @@ from clarkia.steering import Foreseen, Particles
 
 NOISE_BLOCK = 16
 """Texts that share a generator of noise; part of what a seed means."""
-
-TOGETHER = 256
-"""Texts that go through the network together where many are written to keep few."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +52,23 @@ class Writer:
     solver: samplers.Solver
     device: torch.device
 
-    def texts(self, steering: Steering, *, seed: int, start: int, rows: int) -> list[str]:
-        """Texts number `start` and after, as they are wished; each depends on the seed and its number."""
-        wish = steering.wish
-        if not wish or self._free == 0:
-            texts = self._plain(RowBlocks(seed, start, rows, NOISE_BLOCK))
-            if not wish.kept(texts).all():
-                raise DataError(f"the prompt leaves nothing to write, and does not keep {' and '.join(wish.rules)}")
-            return texts
+    def texts(self, steering: Steering, *, seed: int, start: int, rows: int, together: int) -> list[str]:
+        """Texts number `start` and after, as they are wished; each depends on the seed and its number.
 
-        def several(attempt: int, copies: int, first: int, some: int) -> list[str]:
-            return self._plain(_noise(seed, 2 * attempt, (start + first) * copies, some * copies))
+        Args:
+            steering: what is wished, and how it is met.
+            seed: fixes the draws.
+            start: number of the first.
+            rows: how many.
+            together: most texts that go through the network at once.
+
+        Raises:
+            DataError: a prompt that leaves nothing to write and does not keep the rules.
+        """
+        wish = steering.wish
+
+        def draw(attempt: int, copies: int, some: NDArray[np.int64]) -> list[str]:
+            return self._plain(_noise(seed, 2 * attempt, steered.copied(start + some, copies)))
 
         def run(attempt: int, k: int, first: int, some: int) -> tuple[Particles, list[str]]:
             return steered.particles(
@@ -72,17 +77,23 @@ class Writer:
                 steered.Foresight(wish, self.codec.decode, self.codec.decode, Foreseen(4), k),
                 rows=some,
                 steps=self._steps or self._free,
-                generator=_noise(seed, 2 * attempt, (start + first) * k, some * k),
+                generator=_noise(seed, 2 * attempt, steered.copied(start + first + np.arange(some), k)),
+                rows_per_call=together,
                 **self._options,
             )
 
+        if not wish or self._free == 0:
+            texts = draw(0, 1, np.arange(rows))
+            if not wish.kept(texts).all():
+                raise DataError(f"the prompt leaves nothing to write, and does not keep {' and '.join(wish.rules)}")
+            return texts
         if not steering.by_particles:
-            return steered.first_kept(several, wish, rows, together=TOGETHER)
+            return steered.first_kept(draw, wish, rows, together=together)
         return steered.chosen(
             run,
             wish,
-            lambda attempt, first, some: _noise(seed, 2 * attempt + 1, start + first, some),
-            lambda count: self._plain(_noise(seed, 0, 0, min(count, TOGETHER))),
+            lambda attempt, first, some: _noise(seed, 2 * attempt + 1, start + first + np.arange(some)),
+            lambda count: draw(0, 1, np.arange(min(count, together))),
             rows=rows,
             num_particles=steering.num_particles,
             best=steering.exactness == "heuristic",
@@ -144,6 +155,6 @@ def _matches(expression: str) -> Callable[[list[str]], list[bool]]:
     return matches
 
 
-def _noise(seed: int, stream: int, start: int, rows: int) -> RowBlocks:
-    """Noise of a stream of its own; the first one is the seed's."""
-    return RowBlocks(seed + (stream << 32), start, rows, NOISE_BLOCK)
+def _noise(seed: int, stream: int, rows: NDArray[np.int64]) -> RowBlocks:
+    """Noise of these rows; a stream has a seed of its own, the first one the seed itself."""
+    return RowBlocks.at(seed + (stream << 32), torch.from_numpy(rows), NOISE_BLOCK)

@@ -13,6 +13,7 @@ from torch import Tensor
 from clarkia.random import Noise
 from clarkia.spaces import State
 from clarkia.steering.clusters import representatives
+from clarkia.steering.potentials import less, scaled
 from clarkia.steering.survivors import survivors
 
 
@@ -117,7 +118,7 @@ def staged_search(
             index = representatives(_flat(preview) if features is None else features(preview), width)
         elif stage in resample_at:
             assert score.potential is not None
-            index = survivors(scale * score.potential, width, scheme, generator)
+            index = survivors(scaled(scale, score.potential), width, scheme, generator)
             score = score.spent()
         if stage in cluster_at or stage in resample_at:
             drafts, score = stages.reorder(drafts, index), score.of(index)
@@ -143,7 +144,7 @@ class _Score:
             return self
         value, so_far = _rewards(self.reward, preview), self.potential
         if self.kind == "difference":
-            so_far = value if self.before is None else value - self.before
+            so_far = value if self.before is None else less(value, self.before)
         elif self.kind == "value" or so_far is None:
             so_far = value
         else:

@@ -68,11 +68,11 @@ class Twist:
     def at(self, moment: Moment, memory: Memory) -> tuple[Float[Tensor, " n"], Memory]:
         """The twist here less the one before."""
         value = checked(self.log_psi(moment), num_rows(moment.x), "log_psi")
-        return _less(value, memory["counted"]), {"counted": value}
+        return less(value, memory["counted"]), {"counted": value}
 
     def final(self, x0: State, memory: Memory) -> Float[Tensor, " n"]:
         """The exact factor less the last twist."""
-        return _less(checked(self.log_factor(x0), num_rows(x0), "log_factor"), memory["counted"])
+        return less(checked(self.log_factor(x0), num_rows(x0), "log_factor"), memory["counted"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,13 +120,13 @@ class Rewarded:
         foreseen = self._foreseen(moment)
         before, spent = memory["seen"], memory["spent"]
         if self.kind == "difference":
-            return _less(foreseen, before), {"seen": foreseen, "spent": foreseen}
+            return less(foreseen, before), {"seen": foreseen, "spent": foreseen}
         seen = torch.maximum(before, foreseen) if self.kind == "max" else before + foreseen
         return seen, {"seen": seen, "spent": spent + seen}
 
     def final(self, x0: State, memory: Memory) -> Float[Tensor, " n"]:
         """The reward less what the factors so far have spent of it."""
-        return _less(self._value(x0), memory["spent"])
+        return less(self._value(x0), memory["spent"])
 
     def _value(self, x0: State) -> Float[Tensor, " n"]:
         return scaled(self.scale, checked(self.reward(x0), num_rows(x0), "reward"))
@@ -158,8 +158,8 @@ def checked(values: Any, rows: int, name: str) -> Float[Tensor, " n"]:
 
 
 def scaled(scale: float, values: Tensor) -> Tensor:
-    """``scale * values``, where a scale of zero asks for nothing even of excluded points."""
-    return values * scale if scale else torch.zeros_like(values)
+    """``scale * values``: points stay excluded whatever the sign of the scale, but a scale of zero asks for nothing."""
+    return torch.where(values == -torch.inf, values, values * scale) if scale else torch.zeros_like(values)
 
 
 def zeros(x: State) -> Float[Tensor, " n"]:
@@ -168,6 +168,6 @@ def zeros(x: State) -> Float[Tensor, " n"]:
     return torch.zeros(len(block), dtype=torch.float64, device=block.device)
 
 
-def _less(value: Tensor, before: Tensor) -> Tensor:
-    """``value - before``; a particle that was excluded before stays so."""
+def less(value: Tensor, before: Tensor) -> Tensor:
+    """``value - before``; a point that was excluded before stays so."""
     return torch.where(before == -torch.inf, -torch.inf, value - before)

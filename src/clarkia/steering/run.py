@@ -99,6 +99,8 @@ def run(
         denoiser = in_chunks(denoiser, rows_per_call)
         if isinstance(proposal, Guided):
             proposal = Guided(in_chunks(proposal.both, rows_per_call))
+        elif proposal is not None and not hasattr(proposal, "step"):
+            proposal = in_chunks(proposal, rows_per_call)  # type: ignore[arg-type]  # a denoiser, no move
     solver = default_solver(process) if solver is None else solver
     move = _move(proposal, solver, denoiser, process, () if condition is None else (condition,))
     particles = Filter(move, potential, num_particles, ess_threshold, resample, every, window)

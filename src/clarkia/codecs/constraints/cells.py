@@ -107,11 +107,13 @@ def holds(name: str, array: pa.Array, condition: Condition) -> Mask:
     return met
 
 
-def all_hold(table: pa.Table, conditions: Mapping[str, Condition]) -> Mask:
-    """Which rows meet all conditions."""
+def all_hold(table: pa.Table, conditions: Mapping[str, Condition], *, holes: bool = False) -> Mask:
+    """Which rows meet all conditions; with `holes` also those that might if their missing cells were known."""
     met = np.ones(table.num_rows, bool)
     for name, condition in conditions.items():
-        met &= holds(name, cells(table, name), condition)
+        array = cells(table, name)
+        own = holds(name, array, condition)
+        met &= own | arrow.is_missing(array) if holes and not isinstance(condition, NotMissing) else own
     return met
 
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.types as pt
 
-from clarkia.codecs.conditions import Condition, Equal, OneOf, intersect
-from clarkia.codecs.constraints.cells import Mask, check_columns
+from clarkia.codecs.conditions import Condition, Equal, Missing, OneOf, intersect
+from clarkia.codecs.constraints.cells import Mask, all_hold, any_missing, cells, check_columns
 from clarkia.codecs.constraints.linked import LinkStep
-from clarkia.codecs.constraints.rules import Linked, Ordered, Rule, Sum, Where, kept
+from clarkia.codecs.constraints.order import buildable, in_order
+from clarkia.codecs.constraints.rules import IfThen, Linked, Ordered, Rule, Sum, Where, kept
 from clarkia.codecs.constraints.steps import OrderStep, Step, SumStep
 from clarkia.codecs.table import arrow
 from clarkia.errors import DataError
@@ -45,28 +47,33 @@ class RuleEncoding:
 
         Raises:
             DataError: an unknown column, a rule that rows break (with the first one and their number), rules that
-                contradict each other's order, or a row with too many holes for a rule.
+                contradict each other, or a row with too many holes for a rule.
         """
         for rule in rules:
             check_columns(rule.columns, table.column_names, rule)
+        once = [rule for place, rule in enumerate(rules) if rule not in rules[:place]]
+        rules = [rule.measured(table) if isinstance(rule, Sum) else rule for rule in once]
+        for rule in rules:
             if not isinstance(rule, Linked):
                 _check_kept(rule, table)
-        built = _in_order(_buildable(rules))
+        built = in_order(buildable(rules))
         steps: list[Step] = []
         changed = table
-        for rule in built:
-            step = _step(rule, changed)
+        for group in built:
+            step = _step(group, changed)
             if step.added is not None and step.added in changed.column_names:
-                raise DataError(f"The rule {str(rule)!r} needs the name {step.added!r} for itself; rename that column.")
+                raise DataError(
+                    f"The rule {str(group[0])!r} needs the name {step.added!r} for itself; rename that column."
+                )
             steps.append(step)
             changed = step.forward(step.implied(changed))
-        standing = tuple(rule for rule in rules if not any(rule is step.rule for step in steps))
+        standing = tuple(rule for rule in rules if not any(rule in group for group in built))
         return cls(table.schema, tuple(steps), standing)
 
     @property
     def rules(self) -> tuple[Rule, ...]:
         """All of them."""
-        return (*(step.rule for step in self.steps), *self.standing)
+        return (*(rule for step in self.steps for rule in step.rules), *self.standing)
 
     @property
     def hidden(self) -> frozenset[str]:
@@ -84,39 +91,33 @@ class RuleEncoding:
         Raises:
             DataError: a row breaks a rule, or has too many holes for one; the message names it.
         """
-        if not self.steps:
-            return table
         self.check(table)
         for step in self.steps:
             table = step.forward(step.implied(table))
         return table
 
-    def with_holes(self, table: pa.Table) -> tuple[pa.Table, dict[str, Mask]]:
+    def with_holes(self, table: pa.Table) -> tuple[pa.Table, dict[str, pa.Table]]:
         """The changed columns of a table whose empty cells are to be filled.
 
         Returns:
-            The table, in which a combination that is not known is empty; and for such columns which combinations, in
-            the order of `LinkStep.labels`, each row allows.
+            The table, in which a combination that is not known is empty; and for such columns what each row holds of
+            those that are linked, from which `LinkStep.allowed` tells the combinations that go with it.
 
         Raises:
             DataError: as of `forward`.
         """
-        if not self.steps:
+        if not self.rules:
             return table, {}
         table = self._with_all_columns(table)
         self.check(table)
-        allowed: dict[str, Mask] = {}
+        held: dict[str, pa.Table] = {}
         for step in self.steps:
             table = step.implied(table)
             if isinstance(step, LinkStep):
-                fits = allowed[step.added] = step.allowed(table)
-                known = pa.array(np.where(fits.sum(1) == 1, fits.argmax(1), -1))
-                label = step.labels.take(pa.array(np.maximum(known.to_numpy(), 0)))
-                label = pa.array(label.to_pylist(), label.type, mask=known.to_numpy() < 0)
-                table = table.drop_columns(list(step.removed)).append_column(step.added, label)
+                table, held[step.added] = step.with_holes(table)
             else:
                 table = step.forward(table)
-        return table, allowed
+        return table, held
 
     def backward(self, table: pa.Table) -> pa.Table:
         """Tables of the original columns, in their order and types."""
@@ -142,8 +143,14 @@ class RuleEncoding:
                 _check_kept(rule, table)
 
     def breaks(self, table: pa.Table) -> Mask:
-        """Which rows break a rule, ``(n,)``; an empty cell breaks none."""
-        broken = np.zeros(table.num_rows, bool)
+        """Which rows break a rule, ``(n,)``; an empty cell breaks none.
+
+        Raises:
+            DataError: a column that a rule speaks of is absent.
+        """
+        for rule in self.rules:
+            check_columns(rule.columns, table.column_names, rule)
+        table, broken = self._with_all_columns(table), np.zeros(table.num_rows, bool)
         for rule in self.rules:
             if not isinstance(rule, Linked):
                 broken |= ~kept(rule, table, holes=True)
@@ -151,6 +158,32 @@ class RuleEncoding:
             if isinstance(step, LinkStep):
                 broken |= ~step.keeps(table)
         return broken
+
+    def breaks_standing(self, table: pa.Table) -> Mask:
+        """Which rows break a rule that is not built in, ``(n,)``; an empty cell breaks none."""
+        broken = np.zeros(table.num_rows, bool)
+        for rule in self.standing:
+            broken |= ~kept(rule, table, holes=True)
+        return broken
+
+    def leaves_open(self, table: pa.Table) -> Mask:
+        """Which rows miss a cell that a rule which is not built in speaks of, ``(n,)``."""
+        table = self._with_all_columns(table)
+        return any_missing(table, {name for rule in self.standing for name in rule.columns})
+
+    def emptied(self, table: pa.Table, given: pa.Table) -> pa.Table:
+        """A filled table without the values in cells that rules want empty and that the given table leaves so."""
+        for rule in self.standing:
+            premise, conclusion = (rule.premise, rule.conclusion) if isinstance(rule, IfThen) else ({}, {})
+            conclusion = rule.conditions if isinstance(rule, Where) else conclusion
+            for name in (name for name, condition in conclusion.items() if isinstance(condition, Missing)):
+                wanted = all_hold(table, premise)
+                if name in given.column_names:
+                    wanted &= arrow.is_missing(cells(given, name))
+                index = table.schema.get_field_index(name)
+                column = arrow.one_chunk(table.column(index)).take(pa.array(np.arange(len(wanted)), mask=wanted))
+                table = table.set_column(index, table.schema.field(index), column)
+        return table
 
     def translate(self, conditions: Mapping[str, Condition]) -> tuple[dict[str, Condition], list[Rule]]:
         """Conditions on columns of the tables as conditions on changed columns, and rules for the rest.
@@ -171,11 +204,14 @@ class RuleEncoding:
         return native, [Where({name: condition}) for name, condition in rest.items()]
 
     def _with_all_columns(self, table: pa.Table) -> pa.Table:
-        """The table with empty columns for those that rules speak of and that are absent."""
+        """The table with empty columns of the right types for those that rules speak of and that hold nothing."""
         for name in dict.fromkeys(name for rule in self.rules for name in rule.columns):
+            field = self.schema.field(name)
             if name not in table.column_names:
-                field = self.schema.field(name)
                 table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+            elif pt.is_null(table.schema.field(name).type):
+                index = table.schema.get_field_index(name)
+                table = table.set_column(index, field, pa.nulls(table.num_rows, field.type))
         return table
 
 
@@ -191,49 +227,8 @@ def _check_kept(rule: Rule, table: pa.Table) -> None:
         )
 
 
-def _buildable(rules: Sequence[Rule]) -> list[Rule]:
-    """The rules that can be built in, where each column is made by one of them at the most."""
-    made: set[str] = set()
-    found: list[Rule] = []
-    for rule in rules:
-        makes = _makes(rule)
-        if makes and not made & set(makes):
-            made |= set(makes)
-            found.append(rule)
-    return found
-
-
-def _makes(rule: Rule) -> tuple[str, ...]:
-    if isinstance(rule, Sum):
-        return () if rule.within else (rule.total,)
-    if isinstance(rule, Ordered):
-        return (rule.high,)
-    return rule.columns if isinstance(rule, Linked) else ()
-
-
-def _needs(rule: Rule) -> tuple[str, ...]:
-    return () if isinstance(rule, Linked) else tuple(name for name in rule.columns if name not in _makes(rule))
-
-
-def _in_order(rules: list[Rule]) -> list[Rule]:
-    """The rules in an order in which each finds its columns: one that needs a column before the one that makes it.
-
-    Raises:
-        DataError: two rules need each other's.
-    """
-    left, ordered = list(rules), []
-    while left:
-        free = [rule for rule in left if not any(set(_makes(rule)) & set(_needs(other)) for other in left)]
-        if not free:
-            raise DataError(
-                f"The rules {' and '.join(repr(str(rule)) for rule in left)} follow from each other; leave one out."
-            )
-        ordered.append(free[0])
-        left.remove(free[0])
-    return ordered
-
-
-def _step(rule: Rule, table: pa.Table) -> Step:
+def _step(rules: tuple[Rule, ...], table: pa.Table) -> Step:
+    rule = rules[0]
     if isinstance(rule, Sum):
         return SumStep.fit(rule, table)
-    return OrderStep.fit(rule, table) if isinstance(rule, Ordered) else LinkStep.fit(rule, table)  # type: ignore[arg-type]
+    return OrderStep.fit(rule, table) if isinstance(rule, Ordered) else LinkStep.fit(rules, table)  # type: ignore[arg-type]

@@ -7,15 +7,16 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from clarkia.codecs.conditions import Between, Equal, parse
+from clarkia.codecs.conditions import NAME, Between, Equal, parse
 from clarkia.codecs.constraints.rules import Bound, IfThen, Linked, Ordered, Relation, Rule, Sum, Terms, Where
 from clarkia.errors import DataError
 
 _QUOTED = r"""'(?:[^']|'')*'|"(?:[^"]|"")*\""""
-_WORD = re.compile(rf"{_QUOTED}|(?P<word>[^\W\d]\w*)")
+_WORD = re.compile(rf"{_QUOTED}|(?P<word>{NAME})")
+_IF = re.compile(r"\s*if(?![\w.-])", re.IGNORECASE)
 _TOKEN = re.compile(
     r"""\s*(?:"(?P<quoted>(?:[^"]|"")*)"|(?P<number>(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?)"""
-    r"""|(?P<name>[^\W\d][\w.]*(?:-[\w.]+)*)|(?P<sign><=|>=|==|[=<>+*(),-]))"""
+    rf"""|(?P<name>{NAME})|(?P<sign><=|>=|==|[=<>+*(),-]))"""
 )
 _OF_CONDITIONS = {"between", "in", "is", "and", "true", "false"}
 _MIRRORED: dict[str, Relation] = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
@@ -52,12 +53,11 @@ def parse_rule(text: str) -> Rule:
         DataError: the text is no such rule; the message says where.
     """
     words = {match.group("word").lower(): match for match in _WORD.finditer(text) if match.group("word")}
-    if re.match(r"\s*if\b", text, re.IGNORECASE):
+    if begin := _IF.match(text):
         if "then" not in words:
             raise DataError(f"Rule {text!r}: 'then' should follow the conditions after 'if'.")
         middle = words["then"]
-        premise = text[re.match(r"\s*if\b", text, re.IGNORECASE).end() : middle.start()]  # type: ignore[union-attr]
-        return IfThen(parse(premise), parse(text[middle.end() :]))
+        return IfThen(parse(text[begin.end() : middle.start()]), parse(text[middle.end() :]))
     if "determines" in words:
         middle = words["determines"]
         sources, determined = _names(text, 0, middle.start()), _names(text, middle.end(), len(text))
@@ -85,13 +85,13 @@ def parse_rules(rules: Any) -> tuple[Any, ...]:
 def _relation(text: str) -> Rule:
     """A sum, an order or a bound."""
     tokens = list(_tokens(text, 0, len(text)))
-    places = [place for place, token in enumerate(tokens) if token.text in ("=", "==", "<", "<=", ">", ">=")]
+    places = [place for place, token in enumerate(tokens) if _is_sign(token, "=", "==", "<", "<=", ">", ">=")]
     if len(places) != 1:
         where = tokens[places[1]].position if places else len(text.rstrip())
         raise _wrong(text, where, "one relation such as '=' or '<=' should stand between two sides")
     sign, within = tokens[places[0]].text.replace("==", "="), 0.0
     left, right = tokens[: places[0]], tokens[places[0] + 1 :]
-    if len(right) > 2 and right[-2].text.lower() == "within" and right[-1].kind == "number":
+    if len(right) > 2 and _is_name(right[-2], "within") and right[-1].kind == "number":
         within, right = _number(text, right[-1]), right[:-2]
     ends = tokens[places[0]].position, len(text.rstrip())
     first, second = _side(text, left, ends[0]), _side(text, right, ends[1])
@@ -166,7 +166,7 @@ def _side(text: str, tokens: list[_Token], end: int) -> _Side:
     constant, index = 0.0, 0
     while index < len(tokens) or not index:
         sign = 1.0
-        if index < len(tokens) and tokens[index].text in ("+", "-"):
+        if index < len(tokens) and _is_sign(tokens[index], "+", "-"):
             sign, index = (-1.0 if tokens[index].text == "-" else 1.0), index + 1
         elif index:
             raise _wrong(text, tokens[index].position, "'+' or '-' should stand here, with spaces around it")
@@ -190,7 +190,7 @@ def _term(text: str, tokens: list[_Token], index: int, end: int) -> tuple[str | 
         else:
             raise _wrong(text, position, "a column or a number should stand here")
         index += 1
-        if index < len(tokens) and tokens[index].text == "*" and tokens[index].kind == "sign":
+        if index < len(tokens) and _is_sign(tokens[index], "*"):
             index += 1
         elif not (token.kind == "number" and index < len(tokens) and tokens[index].kind in ("name", "quoted")):
             return name, 1.0 if factor is None else factor, index
@@ -212,12 +212,20 @@ def _names(text: str, start: int, end: int) -> tuple[str, ...]:
     """Columns with commas between them."""
     tokens = list(_tokens(text, start, end))
     for place, token in enumerate(tokens):
-        fits = token.kind in ("name", "quoted") if place % 2 == 0 else token.text == ","
+        fits = token.kind in ("name", "quoted") if place % 2 == 0 else _is_sign(token, ",")
         if not fits:
             raise _wrong(text, token.position, "columns should stand here, with commas between them")
     if len(tokens) % 2 == 0:
         raise _wrong(text, end, "a column should stand here")
     return tuple(token.text for token in tokens[::2])
+
+
+def _is_sign(token: _Token, *signs: str) -> bool:
+    return token.kind == "sign" and token.text in signs
+
+
+def _is_name(token: _Token, name: str) -> bool:
+    return token.kind == "name" and token.text.lower() == name
 
 
 def _number(text: str, token: _Token) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -70,19 +70,22 @@ def kept(rule: Rule, table: pa.Table, *, holes: bool) -> Mask:
 class Sum:
     """A column is a sum of others: ``total = rent + 0.5 * food - 3``.
 
-    A row keeps it up to the rounding of the total's own last digit.
+    A row keeps it up to the rounding of the total's own last digit, where the sum of its parts may have more.
 
     Attributes:
         total: the column.
         terms: the others with their coefficients.
         constant: what is added to them.
         within: by how much it may be off besides.
+        digits: of the last decimal of each of `columns`, None for real numbers. Rows are rounded alike only where this
+            is known, see `measured`; otherwise what the rows at hand need counts.
     """
 
     total: str
     terms: Terms
     constant: float = 0.0
     within: float = 0.0
+    digits: tuple[int | None, ...] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         # Sum("total", ["rent", "food"]) is what one would write.
@@ -106,14 +109,24 @@ class Sum:
         """The sum of the parts, NaN where one is missing."""
         return linear(table, self.terms) + self.constant
 
+    def measured(self, table: pa.Table) -> Sum:
+        """The same sum with the digits that the columns of a table have."""
+        return replace(self, digits=self._digits(table))
+
+    def _digits(self, table: pa.Table) -> tuple[int | None, ...]:
+        return tuple(digits_of(numbers(table, name), cells(table, name).type) for name in self.columns)
+
     def tolerance(self, table: pa.Table) -> Floats:
         """By how much the total of each row may be off, which is what adding up and writing down may cost."""
         kind = cells(table, self.total).type
         relative = _ROUNDING if not pa.types.is_floating(kind) or kind.bit_width == 64 else 1e-6
         size = linear(table, tuple((name, abs(factor)) for name, factor in self.terms), magnitudes=True)
         allowed = self.within + relative * (size + abs(self.constant))
-        digits = None if self.is_whole else digits_of(numbers(table, self.total), kind)
-        return allowed if digits is None else allowed + 0.5 * 10.0**-digits
+        digits = self.digits if self.digits is not None else self._digits(table)
+        own, parts = digits[0], digits[1:]
+        if own is None or (self.is_whole and all(digits is not None and digits <= own for digits in parts)):
+            return allowed
+        return allowed + 0.5 * 10.0**-own
 
     def excess(self, table: pa.Table, *, holes: bool) -> Floats:
         """How far the total is from the sum, less what it may be."""
@@ -121,7 +134,7 @@ class Sum:
         return _excess(off - allowed, off <= allowed, np.isnan(off), holes)
 
     def __str__(self) -> str:
-        within = f" within {self.within:.15g}" if self.within else ""
+        within = f" within {_render_number(self.within)}" if self.within else ""
         return f"{render_name(self.total)} = {_render_terms(self.terms, self.constant)}{within}"
 
 
@@ -189,7 +202,7 @@ class Bound:
         return _excess(over, _COMPARE[self.relation](value, self.constant), np.isnan(value), holes)
 
     def __str__(self) -> str:
-        return f"{_render_terms(self.terms, 0.0)} {self.relation} {self.constant:.15g}"
+        return f"{_render_terms(self.terms, 0.0)} {self.relation} {_render_number(self.constant)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,9 +259,12 @@ class IfThen:
         return tuple(dict.fromkeys((*self.premise, *self.conclusion)))
 
     def excess(self, table: pa.Table, *, holes: bool) -> Floats:
-        """How far the conclusion is from holding where the premise holds."""
-        missed = Where(self.conclusion).excess(table, holes=holes)
-        return np.where(all_hold(table, self.premise), missed, np.minimum(missed, -_HALF))
+        """How far the conclusion is from holding where the premise holds; NaN where a missing cell decides."""
+        premise, missed = all_hold(table, self.premise), Where(self.conclusion).excess(table, holes=holes)
+        # A premise that fails keeps the rule whatever the conclusion, and a conclusion that holds whatever the premise.
+        over = np.where(premise, missed, np.fmin(missed, -_HALF))
+        open_premise = ~premise & all_hold(table, self.premise, holes=True)
+        return np.where(open_premise & ~(missed <= 0), 0.0 if holes else np.nan, over)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, IfThen) and str(self) == str(other)
@@ -331,6 +347,11 @@ def _render_terms(terms: Terms, constant: float) -> str:
     parts += [(constant, "")] if constant or not terms else []
     for factor, name in parts:
         sign = ("-" if factor < 0 else "") if not text else (" - " if factor < 0 else " + ")
-        size = abs(factor)
-        text += sign + (f"{size:.15g}" if not name else name if size == 1 else f"{size:.15g} * {name}")
+        size = _render_number(abs(factor))
+        text += sign + (size if not name else name if size == "1" else f"{size} * {name}")
     return text
+
+
+def _render_number(value: float) -> str:
+    """A number as it is read back, to the last bit, and as short as that allows."""
+    return repr(float(value)).removesuffix(".0")

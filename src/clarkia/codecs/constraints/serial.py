@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from clarkia.codecs.constraints.cells import check_columns
 from clarkia.codecs.constraints.encoding import RuleEncoding
 from clarkia.codecs.constraints.grammar import parse_rule
-from clarkia.codecs.constraints.linked import LinkStep
+from clarkia.codecs.constraints.linked import LinkStep, linked_columns
 from clarkia.codecs.constraints.rules import Linked, Ordered, Rule, Sum
 from clarkia.codecs.constraints.steps import OrderStep, Step, SumStep
 from clarkia.codecs.table.category import cell_type
@@ -48,6 +49,7 @@ class LinkPart(_Part):
 
     kind: Literal["link"] = "link"
     rule: str
+    others: list[str] = []
 
 
 class RulesPart(_Part):
@@ -56,6 +58,8 @@ class RulesPart(_Part):
     format: Literal[1] = 1
     steps: list[Annotated[SumPart | OrderPart | LinkPart, Field(discriminator="kind")]]
     standing: list[str]
+    digits: dict[str, Digits] = {}
+    """Of the columns of sums that are standing."""
 
 
 def to_files(encoding: RuleEncoding) -> tuple[dict[str, Any], dict[str, pa.Table]]:
@@ -68,9 +72,13 @@ def to_files(encoding: RuleEncoding) -> tuple[dict[str, Any], dict[str, pa.Table
         elif isinstance(step, OrderStep):
             parts.append(OrderPart(rule=str(step.rule), digits=step.digits, least=step.least))
         elif isinstance(step, LinkStep):
-            parts.append(LinkPart(rule=str(step.rule)))
+            first, *others = map(str, step.rules)
+            parts.append(LinkPart(rule=first, others=others))
             tables[f"{COMBINATIONS}{number}"] = step.combinations
-    return RulesPart(steps=parts, standing=[str(rule) for rule in encoding.standing]).model_dump(mode="json"), tables
+    sums = [rule for rule in encoding.standing if isinstance(rule, Sum)]
+    digits = {name: digit for rule in sums for name, digit in zip(rule.columns, rule.digits or (), strict=True)}
+    standing = [str(rule) for rule in encoding.standing]
+    return RulesPart(steps=parts, standing=standing, digits=digits).model_dump(mode="json"), tables
 
 
 def from_files(config: Any, tables: Mapping[str, pa.Table], changed: pa.Schema) -> RuleEncoding:
@@ -87,9 +95,9 @@ def from_files(config: Any, tables: Mapping[str, pa.Table], changed: pa.Schema) 
     try:
         part = RulesPart.model_validate(config)
         schema = tables[SCHEMA].schema
-        standing = tuple(parse_rule(text) for text in part.standing)
+        standing = tuple(_with_digits(parse_rule(text), part.digits) for text in part.standing)
         steps = tuple(_step(one, number, schema, tables) for number, one in enumerate(part.steps))
-        for rule in (*standing, *(step.rule for step in steps)):
+        for rule in (*standing, *(rule for step in steps for rule in step.rules)):
             check_columns(rule.columns, schema.names, rule)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
@@ -104,22 +112,30 @@ def from_files(config: Any, tables: Mapping[str, pa.Table], changed: pa.Schema) 
     return RuleEncoding(schema, steps, standing)
 
 
+def _with_digits(rule: Rule, digits: Mapping[str, int | None]) -> Rule:
+    """A sum with the digits of its columns where they are known, and any other rule as it is."""
+    if isinstance(rule, Sum) and set(rule.columns) <= set(digits):
+        return replace(rule, digits=tuple(digits[name] for name in rule.columns))
+    return rule
+
+
 def _step(part: SumPart | OrderPart | LinkPart, number: int, schema: pa.Schema, tables: Mapping[str, pa.Table]) -> Step:
     rule: Rule = parse_rule(part.rule)
     if isinstance(part, SumPart) and isinstance(rule, Sum):
         _require(len(part.digits) == len(rule.columns), f"{part.rule!r} has digits of other columns")
-        return SumStep(rule, schema.field(rule.total), tuple(part.digits))
+        return SumStep(replace(rule, digits=tuple(part.digits)), schema.field(rule.total))
     if isinstance(part, OrderPart) and isinstance(rule, Ordered):
         return OrderStep(rule, schema.field(rule.high), part.digits, part.least)
-    _require(
-        isinstance(part, LinkPart) and isinstance(rule, Linked), f"{part.rule!r} is no rule of the kind {part.kind}"
-    )
-    combinations = tables[f"{COMBINATIONS}{number}"]
-    kinds = [cell_type(schema.field(name).type) for name in rule.columns]
+    others = [parse_rule(text) for text in part.others] if isinstance(part, LinkPart) else []
+    rules = tuple(one for one in (rule, *others) if isinstance(one, Linked))
+    fits = isinstance(part, LinkPart) and len(rules) == 1 + len(others)
+    _require(fits, f"{part.rule!r} is no rule of the kind {part.kind}")
+    combinations, names = tables[f"{COMBINATIONS}{number}"], linked_columns(rules)
+    kinds = [cell_type(schema.field(name).type) for name in names]
     combinations.validate(full=True)
-    fits = combinations.schema.names == list(rule.columns) and combinations.schema.types == kinds
+    fits = combinations.schema.names == names and combinations.schema.types == kinds
     _require(fits and combinations.num_rows > 0, f"{part.rule!r} has combinations of other columns")
-    step = LinkStep(rule, combinations)  # type: ignore[arg-type]  # checked above
+    step = LinkStep(rules, combinations)
     once = np.array_equal(step.numbers(combinations), np.arange(combinations.num_rows))
     _require(once, f"{part.rule!r} has a combination twice")
     return step

@@ -4,7 +4,7 @@
 # pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -20,11 +20,11 @@ from clarkia.errors import DataError
 
 
 class Step(Protocol):
-    """A change of columns under which a rule holds whatever the remaining cells are."""
+    """A change of columns under which rules hold whatever the remaining cells are."""
 
     @property
-    def rule(self) -> Rule:
-        """The rule."""
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules that it builds in."""
         ...
 
     @property
@@ -46,7 +46,7 @@ class Step(Protocol):
         """The table with every empty cell filled that the others of its row determine.
 
         Raises:
-            DataError: a row holds less than what can be coded; the message names it.
+            DataError: a row holds less than what can be coded, or nothing can fill it; the message names it.
         """
         ...
 
@@ -64,20 +64,30 @@ class SumStep:
     """The total is left out, and added up again.
 
     Attributes:
-        rule: the sum.
+        rule: the sum, with its digits.
         field: the total's column.
-        digits: of the last decimal of each column of the rule, in its order; None for real numbers.
     """
 
     rule: Sum
     field: pa.Field
-    digits: tuple[int | None, ...]
     added: str | None = None
 
     @classmethod
     def fit(cls, rule: Sum, table: pa.Table) -> SumStep:
         """Of a table that keeps the rule."""
-        return cls(rule, table.schema.field(rule.total), tuple(_exact_digits(table, name) for name in rule.columns))
+        digits = tuple(_exact_digits(table, name) for name in rule.columns)
+        return cls(replace(rule, digits=digits), table.schema.field(rule.total))
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The sum."""
+        return (self.rule,)
+
+    @property
+    def digits(self) -> tuple[int | None, ...]:
+        """Of the last decimal of each column of the rule, in its order; None for real numbers."""
+        assert self.rule.digits is not None
+        return self.rule.digits
 
     @property
     def removed(self) -> tuple[str, ...]:
@@ -107,7 +117,19 @@ class SumStep:
                 others = tuple((part, -other / factor) for part, other in self.rule.terms if part != name)
                 solved = Sum(name, ((self.rule.total, 1 / factor), *others), -self.rule.constant / factor)
                 table = _filled_in(table, solved, hole, digits)
+                self._check_solved(table, name, hole)
         return table
+
+    def _check_solved(self, table: pa.Table, name: str, hole: Mask) -> None:
+        """Raise `DataError` where a part was rounded to what its column can hold, and the sum is no longer right."""
+        bad = np.flatnonzero(hole & (self.rule.excess(table, holes=True) > 0))
+        if len(bad):
+            row = int(bad[0])
+            total, nearest = (table.column(part)[row].as_py() for part in (self.rule.total, name))
+            raise DataError(
+                f"Row {row + 1}: no value that {name!r} can hold keeps the rule {str(self.rule)!r} with "
+                f"{self.rule.total} = {total} (the nearest is {nearest}); correct the row, or empty the total."
+            )
 
     def forward(self, table: pa.Table) -> pa.Table:
         """The table without the total."""
@@ -145,6 +167,11 @@ class OrderStep:
         gaps, missing = _gaps(low, high, digits)
         least = 0 if missing.all() else gaps[~missing].min()
         return cls(rule, table.schema.field(rule.high), digits, float(least))
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The order."""
+        return (self.rule,)
 
     @property
     def removed(self) -> tuple[str, ...]:
