@@ -239,3 +239,16 @@ def test_a_name_with_a_keyword_in_it_is_a_name():
     assert parse_rule("if-x < is.y") == Ordered("if-x", "is.y", strict=True)
     assert parse_rule("if if-x = 3 then then-y = 4") == IfThen({"if-x": Equal(3)}, {"then-y": Equal(4)})
     assert str(Sum("b", (("a", 1 / 3), ("c", 2.0)))) == "b = 0.3333333333333333 * a + 2 * c"
+
+
+def test_what_must_not_be_missing_is_broken_by_an_empty_cell_unless_it_is_to_be_filled():
+    rows = pa.table({"job": ["yes", "yes", "no"], "pay": [3.0, None, None]})
+    rule = "if job = 'yes' then pay is not missing"
+    with pytest.raises(DataError, match=r"is broken in one row, first in row 2"):
+        RuleEncoding.fit(rows, parse_rules([rule]))
+    encoding = RuleEncoding.fit(rows.take([0, 2]), parse_rules([rule]))
+    assert encoding.breaks(rows).tolist() == [False, True, False]
+    assert encoding.breaks_standing(rows).tolist() == [False, True, False]
+    assert encoding.with_holes(rows)[0].equals(rows)
+    with pytest.raises(DataError, match="first in row 2"):
+        encoding.forward(rows)

@@ -16,6 +16,7 @@ from torch import Tensor
 from clarkia.adapters.frames import to_arrow
 from clarkia.codecs.descriptions import CAPTION
 from clarkia.codecs.image import to_float
+from clarkia.codecs.table.arrow import is_number
 from clarkia.codecs.table.category import CategoryCoding
 from clarkia.codecs.table.fixed import ConstantCoding, KeyCoding
 from clarkia.errors import DataError
@@ -284,6 +285,10 @@ def _known(model: TableModel, part: pa.Table) -> tuple[dict[str, Tensor], dict[s
     return values, mask
 
 
+def _some(state: dict[str, Tensor], first: int, rows: int) -> dict[str, Tensor]:
+    return {name: block[first : first + rows] for name, block in state.items()}
+
+
 def _class_probabilities(model: TableModel, table: pa.Table, column: str, coding: CategoryCoding) -> pd.DataFrame:
     place, _ = model.codec_.column(column)
     answers = [*coding.values.to_pylist(), *([RARE] if coding.rare is not None else [])]
@@ -291,8 +296,9 @@ def _class_probabilities(model: TableModel, table: pa.Table, column: str, coding
         return pd.DataFrame(np.ones((table.num_rows, 1)), columns=pd.Index(answers, dtype=object, name=column))
     block, position = place.level
     denoiser, found = missing.never_missing(model.codec_, model.denoiser_), []
+    known = _known(model, table)
     for first in range(0, table.num_rows, BATCH * 16):
-        values, mask = _known(model, table.slice(first, BATCH * 16))
+        values, mask = (_some(state, first, BATCH * 16) for state in known)
         t = {name: torch.where(cells, 0.0, 1.0) for name, cells in mask.items()}
         x_t = {}
         for name, process in model.process_.blocks.items():
@@ -307,15 +313,19 @@ def _class_probabilities(model: TableModel, table: pa.Table, column: str, coding
 def _number_quantiles(model: TableModel, table: pa.Table, column: str, draws: int, seed: int) -> pd.DataFrame:
     sampler = RowSampler(model.codec_, model.process_, model.denoiser_)
     rows_at_once = max(1, BATCH * 16 // draws)
-    parts = []
+    parts, known = [], _known(model, table)
     for first in range(0, table.num_rows, rows_at_once):
-        part = table.slice(first, rows_at_once)
-        values, mask = _known(model, part)
-        many = [{name: block.repeat_interleave(draws, 0) for name, block in state.items()} for state in (values, mask)]
-        source = RowBlocks(seed, first * draws, part.num_rows * draws)
+        rows = min(rows_at_once, table.num_rows - first)
+        many = [
+            {name: block.repeat_interleave(draws, 0) for name, block in _some(state, first, rows).items()}
+            for state in known
+        ]
+        source = RowBlocks(seed, first * draws, rows * draws)
         drawn = sampler.fill((many[0], many[1]), source, present_only=True)
-        cells = sampler.decode(drawn, source, first * draws).column(column).to_pandas()
-        parts.append(summary(cells, part.num_rows, draws))
+        cells = sampler.decode(drawn, source, first * draws).column(column)
+        if is_number(cells.type):
+            cells = cells.cast(pa.float64())  # decimals among them
+        parts.append(summary(cells.to_pandas(), rows, draws))
     return pd.concat(parts, ignore_index=True) if parts else summary(pd.Series(dtype=float), 0, draws)
 
 

@@ -222,6 +222,8 @@ class TableModel(BaseEstimator):
 
         Warns:
             CollapseWarning: the weights of the particles rest on very few of them.
+            UserWarning: bounds are so narrow that some rows met no draw, so that numbers within them were drawn without
+                regard to the other columns.
         """
         batches = self.sample_batches(
             n, given=given, where=where, constraints=constraints, reward=reward, reward_scale=reward_scale,

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
-from clarkia.codecs.conditions import Condition, Equal, Missing, OneOf, intersect
+from clarkia.codecs.conditions import Condition, Equal, Missing, NotMissing, OneOf, intersect
 from clarkia.codecs.constraints.cells import Mask, all_hold, any_missing, cells, check_columns
 from clarkia.codecs.constraints.linked import LinkStep
 from clarkia.codecs.constraints.order import buildable, in_order
@@ -109,7 +109,7 @@ class RuleEncoding:
         if not self.rules:
             return table, {}
         table = self._with_all_columns(table)
-        self.check(table)
+        self.check(table, gaps=True)
         held: dict[str, pa.Table] = {}
         for step in self.steps:
             table = step.implied(table)
@@ -136,11 +136,16 @@ class RuleEncoding:
         fields = [field for field in self.schema if field.name not in dropped]
         return RuleEncoding(pa.schema(fields, self.schema.metadata), self.steps, self.standing)
 
-    def check(self, table: pa.Table) -> None:
-        """Raise `DataError` for the first row that breaks a rule; what a linked column may hold is checked later."""
+    def check(self, table: pa.Table, *, gaps: bool = False) -> None:
+        """Raise `DataError` for the first row that breaks a rule; what a linked column may hold is checked later.
+
+        Args:
+            table: the rows.
+            gaps: whether empty cells will be filled, so that none need be there yet.
+        """
         for rule in self.rules:
             if not isinstance(rule, Linked):
-                _check_kept(rule, table)
+                _check_kept(rule, table, gaps=gaps)
 
     def breaks(self, table: pa.Table) -> Mask:
         """Which rows break a rule, ``(n,)``; an empty cell breaks none.
@@ -215,8 +220,12 @@ class RuleEncoding:
         return table
 
 
-def _check_kept(rule: Rule, table: pa.Table) -> None:
-    broken = np.flatnonzero(~kept(rule, table, holes=True))
+def _check_kept(rule: Rule, table: pa.Table, *, gaps: bool = False) -> None:
+    wrong = ~kept(rule, table, holes=True)
+    if gaps:
+        wanted = rule.conclusion if isinstance(rule, IfThen) else rule.conditions if isinstance(rule, Where) else {}
+        wrong &= ~any_missing(table, [name for name, how in wanted.items() if isinstance(how, NotMissing)])
+    broken = np.flatnonzero(wrong)
     if len(broken):
         row = int(broken[0])
         held = ", ".join(f"{name} = {table.column(name)[row].as_py()}" for name in rule.columns)

@@ -10,7 +10,7 @@ from typing import Literal, Protocol, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from clarkia.codecs.conditions import Condition, Missing, render, render_name
+from clarkia.codecs.conditions import Condition, Missing, NotMissing, render, render_name
 from clarkia.codecs.constraints.cells import (
     Floats,
     Mask,
@@ -227,7 +227,7 @@ class Where:
             array = cells(table, name)
             met = holds(name, array, condition)
             unknown = arrow.is_missing(array) & ~met
-            let_off = holes and not isinstance(condition, Missing)
+            let_off = holes and not isinstance(condition, Missing | NotMissing)  # of these nothing is unknown
             worst = np.maximum(worst, _excess(_distance(array, condition, met), met, unknown, let_off))
         return worst
 
