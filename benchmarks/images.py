@@ -208,7 +208,7 @@ def shapes(levels: tuple[Level, ...], minutes: float, steps: int, write: bool, s
         "|---|---|---|" + "---|" * (len(judges.FIGURES) - 1),
         *judged_scenes("real", real, asked, names),
     ]
-    for weight in (0.0, 1.0, 2.0, 4.0):
+    for weight in (0.0, 0.5, 1.0, 2.0, 4.0):
         drawn = model.sample(len(asked), given={"caption": asked}, guidance_scale=weight, num_steps=steps)
         lines += judged_scenes(f"guidance {weight:g}", drawn.transpose(0, 3, 1, 2), asked, names)
         if write and weight == 2.0:
