@@ -224,6 +224,22 @@ def test_parts_of_the_particles_are_the_whole():
     assert torch.equal(runs[0].x, runs[1].x)
 
 
+def test_no_call_is_larger_than_what_was_allowed():
+    """Of the model and of a proposal that is a denoiser of its own."""
+    seen = []
+
+    def counted(denoiser):
+        def asked(x, t, *condition):
+            seen.append(len(x))
+            return denoiser(x, t, *condition)
+
+        return asked
+
+    law, tilted = (counted(joint.denoiser(PROCESS)) for joint in (LAW, TILTED))
+    steering.run(law, PROCESS, Rewarded(reward), num_particles=50, proposal=tilted, rows_per_call=7, **ONE_A_STEP)
+    assert max(seen) == 7
+
+
 def test_a_condition_a_group():
     seen = []
 

@@ -1,5 +1,6 @@
 """Rules, rewards and particles at the estimators, on a table of known law and on models that are hardly trained."""
 
+import contextlib
 import itertools
 import math
 import warnings
@@ -334,6 +335,15 @@ def test_pictures_are_steered():
         assert (again == kept[:4]).mean() > 0.99
     with pytest.raises(DataError, match="one number each"):
         model.sample(2, num_steps=2, reward=lambda x: x)
+    seen, network = [], model.denoiser_.forward
+    model.denoiser_.forward = lambda x, *told: seen.append(len(x)) or network(x, *told)
+    for options in (
+        {"reward": grey, "num_particles": 8},
+        {"constraints": [lambda x: x.mean((1, 2)) > 255], "num_particles": 2},
+    ):
+        with contextlib.suppress(DataError):  # impossible, which takes every retry and the estimate of how few
+            model.sample(3, num_steps=2, images_per_batch=5, **options)
+    assert max(seen) == 5
     found = model.classify(pictures[:3], num_draws=8)
     assert found.shape == (3, 2)
 
