@@ -212,7 +212,7 @@ def run(steps: int, seeds: int, samples: int, report: Callable[[str], None]) -> 
     data["features"] = torch.nn.functional.one_hot(classes[train], CLASSES).float()
     said = phrases(measure.wanted, 4)
     report(
-        f"The classifier is right on {measure.real:.3f} of real digits. The distance (unbiased MMD^2, 1000 times) of "
+        f"The classifier is right on {measure.real:.3f} of real digits. The distance (unbiased MMD^2, 1000 times) of"
     )
     report(
         f"training images to test images is {measure.distance(images[train]):.2f}. The deviation of a class is that of"
