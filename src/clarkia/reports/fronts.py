@@ -70,6 +70,7 @@ def _draw(panel: Axes, sweep: Sweep, across: int, up: int, labels: list[str]) ->
         set_label(sweep.axes[index])
         if sweep.better[index] == "lower":
             axis.set_inverted(True)
+    panel.locator_params(axis="x", nbins=4)  # or long numbers run into each other
     panel.spines[["top", "right"]].set_visible(False)
 
 
