@@ -31,9 +31,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/clarkia demo
 
-# A process a core, each with one thread; tests of a file stay together, so that what they share is made once.
+# A process a core, each with one thread; tests of a file stay together, so that what they share is made once. Files are
+# taken in order, the longest first, and not by how many tests they hold.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(shell test $(CORES) -lt 8 && echo $(CORES) || echo 8) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(shell test $(CORES) -lt 8 && echo $(CORES) || echo 8) --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff check .
