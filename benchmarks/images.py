@@ -41,6 +41,9 @@ TRAINED, ASKED = 80_000, 400
 SHARES = {"single": 0.15, "colour": 0.2, "two": 0.3, "binding": 0.35}
 """Of the training scenes, where there are these levels: what two things take, one of them teaches too."""
 
+SHOWN = 0.5
+"""Guidance of the pictures in the results."""
+
 SHAPES = {"width": 32, "depth": 1, "optimizer": "muon", "learning_rate": 5e-3, "subset_probability": 0.0}
 
 
@@ -128,7 +131,7 @@ def numbers(name: str, minutes: float, guidance: tuple[float, ...], write: bool,
     lines = [
         f"# Image model: {name}",
         "",
-        f"`python benchmarks/images.py {name} --minutes {minutes:g}` on {machine()}.",
+        f"`{command(name, minutes)}` on {machine()}.",
         "",
         f"{num_parameters(model.denoiser_):,} parameters, {run.steps:,} steps of {model.batch_size} in "
         f"{run.seconds:.0f} s ({seen / run.seconds:.0f} pictures a second). The judge is "
@@ -196,7 +199,7 @@ def shapes(levels: tuple[Level, ...], minutes: float, steps: int, write: bool, s
     lines = [
         f"# Image model: coloured shapes of 32 x 32 points, levels {', '.join(levels)}",
         "",
-        f"`python benchmarks/images.py shapes --minutes {minutes:g} --steps {steps}` on {machine()}.",
+        f"`{command('shapes', minutes)} --steps {steps}` on {machine()}.",
         "",
         f"{num_parameters(model.denoiser_):,} parameters ({SHAPES}), trained on the levels in shares of {shares}: "
         f"{run.steps:,} steps of {model.batch_size} in "
@@ -208,17 +211,19 @@ def shapes(levels: tuple[Level, ...], minutes: float, steps: int, write: bool, s
         "|---|---|---|" + "---|" * (len(judges.FIGURES) - 1),
         *judged_scenes("real", real, asked, names),
     ]
-    for weight in (0.0, 0.5, 1.0, 2.0, 4.0):
+    shown: list[int] = []
+    for weight in (0.0, SHOWN, 1.0, 2.0, 4.0):
         drawn = model.sample(len(asked), given={"caption": asked}, guidance_scale=weight, num_steps=steps)
         lines += judged_scenes(f"guidance {weight:g}", drawn.transpose(0, 3, 1, 2), asked, names)
-        if write and weight == 2.0:
+        if weight == SHOWN:
             columns = len(asked) // len(levels)
-            first = [level * columns + column for level in range(len(levels)) for column in range(8)]
-            write_grid(drawn[first], RESULTS / "images-shapes.png", columns=8, scale=3, layout="last", overwrite=True)
-            lines += [
-                "",
-                *(f"- {'; '.join(asked[row] for row in first[at : at + 8])}" for at in range(0, len(first), 8)),
-            ]
+            shown = [level * columns + column for level in range(len(levels)) for column in range(8)]
+            if write:
+                grid = RESULTS / "images-shapes.png"
+                write_grid(drawn[shown], grid, columns=8, scale=3, layout="last", overwrite=True)
+    rows = [shown[at : at + 8] for at in range(0, len(shown), 8)]
+    lines += ["", f"The pictures, by row, at guidance {SHOWN:g}:", ""]
+    lines += [f"- {'; '.join(asked[place] for place in row)}" for row in rows]
     report("images-shapes", lines, write)
 
 
@@ -241,6 +246,13 @@ def judged_scenes(name: str, pictures: np.ndarray, captions: list[str], levels: 
         + " |"
         for (level, area), found in cells.items()
     ]
+
+
+def command(name: str, minutes: float) -> str:
+    """What was called, as it can be called again."""
+    count = Shard.here().count
+    start = f"OMP_NUM_THREADS=1 torchrun --nproc-per-node {count}" if count > 1 else "python"
+    return f"{start} benchmarks/images.py {name} --minutes {minutes:g}"
 
 
 def machine() -> str:

@@ -1,6 +1,6 @@
-"""A text model of tinyshakespeare on one core: bits a character beside its autoregressive twin, and what it writes.
+"""A text model of tinyshakespeare: bits a character beside its autoregressive twin, and what it writes.
 
-    python benchmarks/text.py [--minutes 30] [--write]
+    python benchmarks/text.py [--minutes 30] [--threads 1] [--write]
 
 Both networks have the same size and train for the same minutes on the same first 95 % of the text; the rest is to test.
 The masked model's figure is an upper bound, the companion's is exact, both on windows of the same length, each from its
@@ -31,17 +31,18 @@ OPTIONS = {"width": 128, "depth": 3, "length": 64, "learning_rate": 2e-3, "subse
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30.0, help="of each of the two trainings")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--model", type=Path, help="where the fitted model is saved")
     a = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(a.threads)
     whole = TEXT.read_text()
     cut = int(0.95 * len(whole))
     model = ck.TextModel(max_minutes=a.minutes, companion=True, **OPTIONS)
     model.fit(whole[:cut], progress=True)
     if a.model:
         model.save(a.model, overwrite=True)
-    lines = report(model, whole[cut:], f"python benchmarks/text.py --minutes {a.minutes:g}")
+    lines = report(model, whole[cut:], f"python benchmarks/text.py --minutes {a.minutes:g} --threads {a.threads}")
     print("\n".join(lines))
     if a.write:
         (RESULTS / "text.md").write_text("\n".join(lines) + "\n")
@@ -57,7 +58,8 @@ def report(model: ck.TextModel, test: str, command: str) -> list[str]:
         causal = -sum(float(model.companion_.log_prob(part).sum()) for part in rows.split(256)) / len(rows) / scale
     bound = -masked.mean / scale
     run, twin = model.training_run_, model.companion_run_
-    machine = f"one thread, {platform.machine()}, torch {torch.__version__}"
+    threads = torch.get_num_threads()
+    machine = f"{threads} thread{'s' * (threads > 1)}, {platform.machine()}, torch {torch.__version__}"
     pieces = {
         "from nothing, a character a step": model.sample(4, seed=1),
         'prompt "ROMEO:"': model.sample(2, prefix="ROMEO:\n", seed=2),
@@ -68,7 +70,7 @@ def report(model: ck.TextModel, test: str, command: str) -> list[str]:
     return [
         "# Text model: characters of tinyshakespeare",
         "",
-        f"`{command}` on {machine}, beside other work.",
+        f"`{command}` on {machine}.",
         "",
         f"{num_parameters(model.denoiser_):,} and {num_parameters(model.companion_):,} parameters ({OPTIONS}); "
         f"{run.steps:,} steps of {model.batch_size} windows in {run.seconds:.0f} s, and {twin.steps:,} in "

@@ -1,6 +1,7 @@
 """What is said of pictures, as the condition of a network, and what cannot be said."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ CODEC = DescriptionCodec.fit({"mood": MOODS, "age": AGES}, CAPTIONS)
 def test_values_and_words_become_numbers():
     assert CODEC.attributes == {"mood": ("glad", "sad"), "age": (3, 5)}
     assert CODEC.words == ("a", "red", "square", ",", "blue", "circle", "left")  # by number, then by name
-    assert CODEC.conditions == Conditions(label_classes=(2, 2), token_classes=9, max_tokens=5)
+    assert CODEC.conditions == Conditions(label_classes=(2, 2), token_classes=9, max_tokens=5, token_window=3)
     state = CODEC.encode({"mood": MOODS, "age": AGES}, CAPTIONS)
     assert state["label"].tolist() == [[0, 0], [1, 1], [-1, 0], [0, -1]]
     assert state["tokens"].tolist() == [[2, 3, 4, 5, 8], [2, 6, 4, 0, 0], [0] * 5, [2, 3, 7, 0, 0]]
@@ -99,11 +100,19 @@ def test_it_goes_into_json_and_comes_back():
     assert DescriptionCodec.from_json(json.loads(json.dumps(CODEC.to_json()))) == CODEC
 
 
+def test_words_are_read_with_their_neighbours_but_alone_in_a_file_that_does_not_say():
+    assert CODEC.conditions.token_window == 3
+    assert DescriptionCodec.fit({"mood": MOODS}).conditions.token_window == 1
+    record = {name: value for name, value in CODEC.to_json().items() if name != "window"}
+    assert DescriptionCodec.from_json(record) == replace(CODEC, window=1)
+
+
 def hostile():
     good = CODEC.to_json()
     yield from (None, [], "x", {})
     for key in good:
-        yield {name: value for name, value in good.items() if name != key}
+        if key != "window":
+            yield {name: value for name, value in good.items() if name != key}
         yield from (
             {**good, key: value} for value in (None, -1, 1 << 40, "x", [1], [["a"]], [["a", []]], [["a", [0.5]]])
         )

@@ -1,17 +1,20 @@
 """Conditions: what is not given is the learned null, in every way of not giving it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch.nn.functional import silu
 
 from clarkia.networks.conditioning import ConditionEmbedding, Conditions, drop
 from clarkia.random import generator
 from small_networks import ALL, conditions
 
 
-@pytest.fixture
-def embedding():
+@pytest.fixture(params=[1, 3])
+def embedding(request):
     torch.manual_seed(0)
-    embedding = ALL.embedding(8)
+    embedding = replace(ALL, token_window=request.param).embedding(8)
     torch.nn.init.normal_(embedding.null_vector)
     return embedding
 
@@ -73,6 +76,31 @@ def test_ids_are_looked_up_and_placed():
     torch.testing.assert_close(embedding({"tokens": ids}, 1).tokens[0], expected)
 
 
+def test_a_window_adds_what_a_token_says_with_its_neighbours_and_padding_says_nothing():
+    torch.manual_seed(0)
+    embedding = ConditionEmbedding(8, token_classes=11, token_window=3, std=1.0)
+    (window,) = embedding.windows
+    ids, mask = torch.tensor([[3, 10, 4, 7, 7], [5, 2, 1, 6, 9]]), torch.tensor([[1, 1, 1, 0, 0], [1] * 5]).bool()
+    found = embedding({"tokens": ids, "mask": mask}, 2).tokens
+    for row, words in enumerate([[3, 10, 4], [5, 2, 1, 6, 9]]):
+        alone = [torch.zeros(8), *embedding.ids.weight[words], torch.zeros(8)]
+        for place in range(len(words)):
+            said = sum(window.near.weight[:, :, k] @ alone[place + k] for k in range(3)) + window.near.bias
+            torch.testing.assert_close(found[row, place], alone[place + 1] + window.out(silu(said)))
+        assert found[row, len(words) :].abs().sum() == 0
+    torch.testing.assert_close(embedding({"tokens": ids[:1, :3]}, 1).tokens, found[:1, :3])
+
+
+@pytest.mark.parametrize(("window", "told"), [(1, False), (3, True)])
+def test_the_sum_of_words_read_with_their_neighbours_tells_which_belong_together(window, told):
+    torch.manual_seed(0)
+    embedding = ConditionEmbedding(64, token_classes=9, max_tokens=7, token_window=window, std=1.0)
+    a, red, circle, and_, blue, square = range(2, 8)
+    asked = torch.tensor([[a, red, circle, and_, a, blue, square], [a, blue, circle, and_, a, red, square]])
+    one, other = embedding({"tokens": asked}, 2).summed()
+    assert torch.allclose(one, other, atol=1e-5) is not told
+
+
 def test_one_label_may_come_with_or_without_its_axis():
     embedding = ConditionEmbedding(8, label_classes=(4,))
     label = torch.tensor([3, -1, 0])
@@ -130,6 +158,9 @@ def test_what_is_not_declared_is_refused_not_ignored(name):
 def test_other_wrong_arguments():
     with pytest.raises(ValueError, match="tokens are ids or embeddings"):
         ConditionEmbedding(8, token_classes=3, token_size=4)
+    for size in (-1, 0, 2):
+        with pytest.raises(ValueError, match="token_window: expected a positive odd number"):
+            ConditionEmbedding(8, token_classes=3, token_window=size)
     with pytest.raises(ValueError, match="probability: expected"):
         drop({"label": torch.zeros(2)}, 1.5)
     with pytest.raises(ValueError, match="tokens: expected classes from 0"):

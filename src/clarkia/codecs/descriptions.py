@@ -21,6 +21,9 @@ CAPTION = "caption"
 PADDING, UNKNOWN = 0, 1
 """Ids of the places after a caption's end and of words that the vocabulary lacks; its own words follow."""
 
+WINDOW = 3
+"""An adjective is read with its noun: attention learns late, and a sum of single words never, what belongs together."""
+
 _RESERVED = 2
 _WORD = re.compile(r"\w+|[^\w\s]")
 _MAX_CLASSES, _MAX_WORDS = 100_000, 32_768
@@ -34,11 +37,13 @@ class DescriptionCodec:
         attributes: By name the values of each attribute, in the order of their class numbers.
         words: The vocabulary of captions, most frequent first; empty where there are none.
         max_words: Words of the longest caption.
+        window: Words that a network reads a word with, itself in the middle; model files that do not say have 1.
     """
 
     attributes: Mapping[str, tuple[Value, ...]]
     words: tuple[str, ...] = ()
     max_words: int = 0
+    window: int = 1
 
     @classmethod
     def fit(
@@ -64,7 +69,7 @@ class DescriptionCodec:
         if not counts:
             raise DataError("the captions hold no word; leave them out, or write what the pictures show")
         ordered = sorted(counts, key=lambda word: (-counts[word], word))
-        return cls(found, tuple(ordered[:_MAX_WORDS]), max(map(len, texts)))
+        return cls(found, tuple(ordered[:_MAX_WORDS]), max(map(len, texts)), WINDOW)
 
     @property
     def conditions(self) -> Conditions:
@@ -73,6 +78,7 @@ class DescriptionCodec:
             label_classes=tuple(len(values) for values in self.attributes.values()),
             token_classes=len(self.words) + _RESERVED if self.words else None,
             max_tokens=self.max_words or None,
+            token_window=self.window,
         )
 
     def encode(
@@ -121,7 +127,8 @@ class DescriptionCodec:
     def to_json(self) -> dict[str, Any]:
         """The codec as JSON values."""
         attributes = [[name, list(values)] for name, values in self.attributes.items()]
-        return {"attributes": attributes, "words": list(self.words), "max_words": self.max_words}
+        words = {"words": list(self.words), "max_words": self.max_words, "window": self.window}
+        return {"attributes": attributes, **words}
 
     @classmethod
     def from_json(cls, record: Any) -> DescriptionCodec:
@@ -132,7 +139,7 @@ class DescriptionCodec:
         """
         try:
             attributes = {name: tuple(values) for name, values in record["attributes"]}
-            words, max_words = tuple(record["words"]), record["max_words"]
+            words, max_words, window = tuple(record["words"]), record["max_words"], record.get("window", 1)
             sound = (
                 all(type(name) is str and _are_values(values) for name, values in attributes.items())
                 and type(record["words"]) is list
@@ -140,12 +147,14 @@ class DescriptionCodec:
                 and type(max_words) is int
                 and bool(words) == bool(max_words)
                 and 0 <= max_words <= 2**16
+                and type(window) is int
+                and window in (1, WINDOW)
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DataError("the descriptions in the model file are damaged; get a fresh copy") from error
         if not sound:
             raise DataError("the descriptions in the model file are damaged; get a fresh copy")
-        return cls(attributes, words, max_words)
+        return cls(attributes, words, max_words, window)
 
     def _numbers(self, name: str, values: Sequence[Any] | None) -> list[int]:
         if values is None:

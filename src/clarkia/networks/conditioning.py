@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -60,6 +61,8 @@ class Conditions:
         token_classes: Vocabulary of tokens given as ids.
         token_size: Numbers of a token given as an embedding; at most one of this and `token_classes`.
         max_tokens: Longest sequence, each place with a learned position; None for any length and no positions.
+        token_window: Odd number of tokens, itself in the middle, that a token is read with; 1 for itself alone. The
+            sum of words says what there is, the sum of words read with their neighbours also what belongs together.
     """
 
     label_classes: tuple[int, ...] = ()
@@ -67,6 +70,7 @@ class Conditions:
     token_classes: int | None = None
     token_size: int | None = None
     max_tokens: int | None = None
+    token_window: int = 1
 
     @property
     def has_vector(self) -> bool:
@@ -87,6 +91,7 @@ class Conditions:
             token_classes=self.token_classes,
             token_size=self.token_size,
             max_tokens=self.max_tokens,
+            token_window=self.token_window,
             std=std,
         )
 
@@ -107,6 +112,7 @@ class ConditionEmbedding(nn.Module):
         token_classes: Vocabulary of tokens given as ids.
         token_size: Numbers of a token given as an embedding; at most one of this and `token_classes`.
         max_tokens: Longest sequence, each place with a learned position; None for any length and no positions.
+        token_window: Odd number of tokens, itself in the middle, that a token is read with; 1 for itself alone.
         std: Deviation of the numbers of labels and tokens at the start: of the order of what they are added to, or a
             network long takes all labels, or all tokens, for one.
 
@@ -124,12 +130,13 @@ class ConditionEmbedding(nn.Module):
         token_classes: int | None = None,
         token_size: int | None = None,
         max_tokens: int | None = None,
+        token_window: int = 1,
         std: float = 0.02,
     ) -> None:
         super().__init__()
         if token_classes is not None and token_size is not None:
             raise ValueError("token_size: expected None beside token_classes, tokens are ids or embeddings.")
-        self.spec = Conditions(tuple(label_classes), vector_size, token_classes, token_size, max_tokens)
+        self.spec = Conditions(tuple(label_classes), vector_size, token_classes, token_size, max_tokens, token_window)
         self.register_buffer("nothing", torch.zeros(width), persistent=False)
         # Row 0 is the null, so that -1 means it and a class too large is an error, not the null.
         self.labels = nn.ModuleList(nn.Embedding(classes + 1, width) for classes in label_classes)
@@ -140,6 +147,8 @@ class ConditionEmbedding(nn.Module):
         self.null_token = nn.Parameter(torch.empty(width)) if self.spec.has_tokens else None
         placed = self.spec.has_tokens and max_tokens is not None
         self.positions = nn.Parameter(torch.empty(max_tokens or 0, width)) if placed else None
+        read = self.spec.has_tokens and token_window != 1
+        self.windows = nn.ModuleList([TokenWindow(width, token_window)] if read else [])
         tables = [table.weight for table in self.labels]
         for table in (*tables, self.ids and self.ids.weight, self.null_token, self.positions):
             if table is not None:
@@ -188,6 +197,8 @@ class ConditionEmbedding(nn.Module):
         some, mask = _present(given, h, rows), given.get("mask")
         if mask is not None:
             some = some & mask.any(1)
+        for window in self.windows:
+            h = window(h, mask)
         # The null has its part in every batch, weight or not: engines of several devices want a gradient of all.
         h = torch.where(some[:, None, None], h, self.null_token)
         if mask is None and "present" not in given:
@@ -195,6 +206,35 @@ class ConditionEmbedding(nn.Module):
         first = torch.arange(h.shape[1], device=h.device) == 0
         mask = torch.where(some[:, None], torch.ones_like(h[..., 0], dtype=torch.bool) if mask is None else mask, first)
         return h.masked_fill(~mask.unsqueeze(-1), 0.0), mask
+
+
+class TokenWindow(nn.Module):
+    """Add to each token what it says together with its neighbours.
+
+    Args:
+        width: Features of a token.
+        size: Odd number of tokens looked at, the token itself in the middle.
+
+    Raises:
+        ValueError: A size that is even or below one.
+    """
+
+    def __init__(self, width: int, size: int) -> None:
+        super().__init__()
+        if size < 1 or size % 2 == 0:
+            raise ValueError(f"token_window: expected a positive odd number, found {size}.")
+        self.near = nn.Conv1d(width, width, size, padding=size // 2)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, h: Float[Tensor, "n m width"], mask: Bool[Tensor, "n m"] | None) -> Float[Tensor, "n m width"]:
+        """The tokens, each with what it says together with its neighbours.
+
+        Args:
+            h: Tokens.
+            mask: True where a token is real; the others are as nothing to it, as is what lies past the ends.
+        """
+        real = h if mask is None else h.masked_fill(~mask.unsqueeze(-1), 0.0)
+        return h + self.out(F.silu(self.near(real.transpose(1, 2))).transpose(1, 2))
 
 
 def drop(
