@@ -44,7 +44,7 @@ SHARES = {"single": 0.15, "colour": 0.2, "two": 0.3, "binding": 0.35}
 SHOWN = 0.5
 """Guidance of the pictures in the results."""
 
-SHAPES = {"width": 32, "depth": 1, "optimizer": "muon", "learning_rate": 5e-3, "subset_probability": 0.0}
+SHAPES = {"width": 32, "depth": 1, "subset_probability": 0.0}
 
 
 class Judge(nn.Module):
@@ -114,11 +114,7 @@ def numbers(name: str, minutes: float, guidance: tuple[float, ...], write: bool,
     judge = trained_judge(images, labels, 60 if name == "digits" else 8)
     told, real = judged(judge, held)
     right = float((told == held_labels).mean())
-    options = (
-        {"width": 24, "depth": 1, "batch_size": 128, "learning_rate": 3e-3}
-        if name == "digits"
-        else {"width": 32, "depth": 1, "learning_rate": 3e-3}
-    )
+    options = {"width": 24, "depth": 1, "batch_size": 128} if name == "digits" else {"width": 32, "depth": 1}
     model = ck.ImageModel(max_minutes=minutes, **options)
     model.fit(images, labels, progress=True)
     if Shard.here().index:  # the other processes have helped to fit, which was all

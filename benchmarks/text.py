@@ -25,7 +25,7 @@ from clarkia.random import generator
 ROOT = Path(__file__).parents[1]
 TEXT = ROOT.parent / "shared" / "data" / "text" / "tinyshakespeare.txt"
 RESULTS = Path(__file__).parent / "results"
-OPTIONS = {"width": 128, "depth": 3, "length": 64, "learning_rate": 2e-3, "subset_probability": 0.0}
+OPTIONS = {"width": 128, "depth": 3, "length": 64, "batch_size": 16, "subset_probability": 0.0}
 
 
 def main() -> None:

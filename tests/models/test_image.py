@@ -26,10 +26,7 @@ def digits():
 @pytest.fixture(scope="module")
 def model(digits):
     images, labels = digits
-    # The learning rate suits a fit of half a minute; see benchmarks/images.py for one of three minutes.
-    return ck.ImageModel(width=20, depth=1, batch_size=64, learning_rate=3e-3, max_steps=300, max_minutes=None).fit(
-        images, labels
-    )
+    return ck.ImageModel(width=20, depth=1, batch_size=64, max_steps=220, max_minutes=None).fit(images, labels)
 
 
 @pytest.fixture(scope="module")

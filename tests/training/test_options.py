@@ -19,6 +19,15 @@ def test_the_learning_rate_follows_its_course():
     assert TrainingOptions(learning_rate=2.0, warmup_steps=0, max_steps=100, decay="constant").rate(99, 0.0) == 2.0
 
 
+@pytest.mark.parametrize(("optimizer", "peak"), [("adamw", 1e-3), ("muon", 5e-3)])
+def test_each_optimizer_has_a_peak_of_its_own(optimizer, peak):
+    options = {"optimizer": optimizer, "warmup_steps": 0, "max_steps": 10, "decay": "constant"}
+    assert TrainingOptions(**options).rate(5, 0.0) == peak
+    assert TrainingOptions(**options, learning_rate=0.25).rate(5, 0.0) == 0.25
+    with pytest.raises(DataError, match="learning_rate must be a positive number"):
+        TrainingOptions(**options, learning_rate=0.0)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -18,7 +18,7 @@ from clarkia.networks.unet import UNet
 from clarkia.networks.uvit import UViT
 from clarkia.processes import Gaussian, RectifiedFlow, VarianceExploding
 
-CHOICES = {"network": ("unet", "dit", "uvit"), "process": ("edm", "flow"), "optimizer": ("adamw", "muon")}
+CHOICES = {"network": ("unet", "dit", "uvit"), "process": ("edm", "flow"), "optimizer": ("muon", "adamw")}
 
 STEPS = 24
 """Steps of the default solver, each one evaluation of the network."""

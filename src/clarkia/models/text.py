@@ -41,8 +41,8 @@ class TextModel(BaseEstimator):
         companion: fit an autoregressive model of the same size too, for `sample(correction=...)`.
         subset_probability: share of the training texts whose beginning, end or both are shown; prompts need some.
         batch_size: texts of a training step.
-        optimizer: "adamw", or "muon", which learns more of a step and takes a tenth longer for it.
-        learning_rate: its peak.
+        optimizer: "muon"; or "adamw", which learns less of a step, but whose steps are shorter for small networks.
+        learning_rate: its peak; by default 0.005 of Muon and 0.001 of AdamW.
         max_minutes: budget of fitting, and again of the companion's.
         max_steps: budget of fitting in steps; with both, the first one reached ends it.
         patience: validations without improvement after which fitting ends; None never ends early.
@@ -75,8 +75,8 @@ class TextModel(BaseEstimator):
         companion: bool = False,
         subset_probability: float = 0.3,
         batch_size: int = 32,
-        optimizer: Literal["adamw", "muon"] = "adamw",
-        learning_rate: float = 1e-3,
+        optimizer: Literal["muon", "adamw"] = "muon",
+        learning_rate: float | None = None,
         max_minutes: float | None = 30.0,
         max_steps: int | None = None,
         patience: int | None = None,
@@ -95,7 +95,7 @@ class TextModel(BaseEstimator):
         self.companion = companion
         self.subset_probability = subset_probability
         self.batch_size = batch_size
-        self.optimizer: Literal["adamw", "muon"] = optimizer
+        self.optimizer: Literal["muon", "adamw"] = optimizer
         self.learning_rate = learning_rate
         self.max_minutes = max_minutes
         self.max_steps = max_steps

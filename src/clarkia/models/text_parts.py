@@ -13,7 +13,7 @@ from clarkia.networks.autoregressive import Autoregressive
 from clarkia.networks.tokens import TokenTransformer
 from clarkia.processes import Masked
 
-CHOICES = {"tokens": ("char", "byte", "bpe"), "optimizer": ("adamw", "muon")}
+CHOICES = {"tokens": ("char", "byte", "bpe"), "optimizer": ("muon", "adamw")}
 
 HEAD = 64
 """Features of an attention head, where the width is a multiple of them."""

@@ -31,7 +31,7 @@ def optimizers_of(trainee: Trainee, options: TrainingOptions) -> list[torch.opti
     outer = [weight for weight in weights.values() if weight not in matrices]
     if not inner:
         raise DataError("training option optimizer must be adamw for a module without blocks, layers in a ModuleList")
-    muon = Muon(inner, trainee, lr=options.learning_rate, weight_decay=options.weight_decay)
+    muon = Muon(inner, trainee, lr=options.peak, weight_decay=options.weight_decay)
     return [muon, _adamw(outer, options)] if outer else [muon]
 
 
@@ -48,4 +48,4 @@ def _adamw(weights: list[nn.Parameter], options: TrainingOptions) -> torch.optim
         {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=options.betas, fused=True)
+    return torch.optim.AdamW(groups, lr=options.peak, betas=options.betas, fused=True)

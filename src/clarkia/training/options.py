@@ -11,6 +11,9 @@ Optimizer = Literal["adamw", "muon"]
 Precision = Literal["float32", "bfloat16"]
 Strategy = Literal["auto", "ddp", "fsdp"]
 
+PEAKS: dict[Optimizer, float] = {"adamw": 1e-3, "muon": 5e-3}
+"""Learning rates that suit networks of some hundred thousand to some million weights."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
@@ -25,7 +28,7 @@ class TrainingOptions:
             memory; the gradient is that of the whole to rounding, dropout masks apart.
         optimizer: "adamw"; or "muon", which moves the weights of linear layers and convolutions in a network's blocks
             by orthogonalised momentum, at the same learning rate, and leaves the others to AdamW.
-        learning_rate: its peak value.
+        learning_rate: its peak value; by default 0.001 of AdamW and 0.005 of Muon.
         weight_decay: decoupled decay of the weight matrices (vectors, that is biases and gains, are never decayed).
         betas: AdamW's two averaging factors.
         warmup_steps: steps over which the learning rate rises linearly from zero to its peak.
@@ -59,7 +62,7 @@ class TrainingOptions:
     batch_size: int = 1024
     accumulate: int = 1
     optimizer: Optimizer = "adamw"
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     warmup_steps: int = 100
@@ -90,7 +93,7 @@ class TrainingOptions:
         _require(_whole(self.accumulate, 1), "accumulate", "be a positive whole number")
         _require(self.accumulate <= self.batch_size, "accumulate", "be no more than batch_size")
         _require(self.optimizer in get_args(Optimizer), "optimizer", f"be one of {get_args(Optimizer)}")
-        _require(_real(self.learning_rate) > 0, "learning_rate", "be a positive number")
+        _require(_real(self.peak) > 0, "learning_rate", "be a positive number")
         _require(_real(self.weight_decay) >= 0, "weight_decay", "be zero or a positive number")
         _require(len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", "be two numbers in [0, 1)")
         _require(_whole(self.warmup_steps, 0), "warmup_steps", "be zero or a positive whole number")
@@ -115,6 +118,11 @@ class TrainingOptions:
         _require(self.checkpoint_minutes >= 0, "checkpoint_minutes", "be zero or a positive number")
         _require(_whole(self.seed, 0), "seed", "be zero or a positive whole number")
 
+    @property
+    def peak(self) -> float:
+        """The peak learning rate."""
+        return PEAKS[self.optimizer] if self.learning_rate is None else self.learning_rate
+
     def fraction(self, step: int, seconds: float) -> float:
         """Share of the budget that is spent, in [0, 1], after `step` steps and `seconds` seconds."""
         by_steps = step / self.max_steps if self.max_steps else 0.0
@@ -128,11 +136,11 @@ class TrainingOptions:
         """
         warmup = min(1.0, (step + 1) / (self.warmup_steps + 1))
         if self.decay == "constant":
-            return self.learning_rate * warmup
+            return self.peak * warmup
         if self.decay == "inverse_sqrt":
-            return self.learning_rate * warmup / math.sqrt(max(step / self.decay_steps, 1.0))
+            return self.peak * warmup / math.sqrt(max(step / self.decay_steps, 1.0))
         falling = 0.5 * (1.0 + math.cos(math.pi * self.fraction(step, seconds)))
-        return self.learning_rate * warmup * (self.final_fraction + (1.0 - self.final_fraction) * falling)
+        return self.peak * warmup * (self.final_fraction + (1.0 - self.final_fraction) * falling)
 
 
 def _whole(value: object, least: int) -> bool:
