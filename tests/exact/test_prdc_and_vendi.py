@@ -146,6 +146,15 @@ def test_alpha_precision_on_a_line():
     assert float(far.recall.max()) == 0
 
 
+@pytest.mark.parametrize("path", ["primal", "dual"])
+def test_rows_of_zeros_are_alike_and_unlike_all_others(path):
+    rows = torch.cat([torch.eye(3, dtype=torch.float64), torch.zeros(3, 3, dtype=torch.float64)])
+    shares = torch.tensor([1 / 6, 1 / 6, 1 / 6, 1 / 2], dtype=torch.float64)
+    expected = float((-(shares * shares.log()).sum()).exp())
+    assert float(two_sample.vendi(rows, path=path)) == pytest.approx(expected, abs=1e-12)
+    assert float(two_sample.vendi(rows[3:], path=path)) == pytest.approx(1, abs=1e-12)
+
+
 def test_vendi_of_equal_and_of_orthogonal_rows():
     eye = torch.eye(7, dtype=F64)
     groups = eye[[0] * 50 + [1] * 30 + [2] * 20]

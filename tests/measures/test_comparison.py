@@ -45,6 +45,11 @@ def test_copies_are_found():
     assert found.copy_test.p_value < 1e-6
 
 
+def test_a_black_picture_and_a_text_without_letters_are_compared_like_any():
+    black = torch.cat([REAL, torch.zeros(1, 4, dtype=torch.float64)])
+    assert compare(black, black, **FEW).assessments["Vendi ratio"].value == pytest.approx(1)
+
+
 def test_two_calls_agree_and_rows_are_limited():
     one, two = (compare(REAL, HELD, max_rows=100, **FEW) for _ in range(2))
     assert one.assessments["FD"] == two.assessments["FD"]

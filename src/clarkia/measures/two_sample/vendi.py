@@ -13,7 +13,6 @@ from clarkia._math.linear import ROUNDING, product_sum
 from clarkia._math.pairwise import blocks
 from clarkia.measures.inputs import lazy_features, lazy_pair, some_rows
 from clarkia.measures.kernels import Kernel
-from clarkia.measures.two_sample.mmd import unit_rows
 from clarkia.random import Noise
 
 
@@ -34,7 +33,7 @@ def vendi(
         x: Features ``(n, d)``.
         q: Order, at least 0 (0 counts eigenvalues); more gives rare rows less weight.
         kernel: A positive definite kernel, scaled to ``k(x, x) = 1``; its ``n x n`` matrix is held. By
-            default the cosine of two rows.
+            default the cosine of two rows; rows of zeros, black pictures say, are alike and unlike all others.
         weights: Weights of the rows, ``(n,)``, at least 0, scaled to sum 1; equal by default.
         path: For cosines "primal" (``n x n``), "dual" (``d x d``) or "auto", the smaller; the score is the same.
 
@@ -42,8 +41,7 @@ def vendi(
         A float64 number.
 
     Raises:
-        ValueError: Values that are not finite, a row of length 0 (cosine), a negative q, weights that do not fit, the
-            dual of another kernel.
+        ValueError: Values that are not finite, a negative q, weights that do not fit, the dual of another kernel.
 
     Source: The Vendi Score: A Diversity Evaluation Metric for Machine Learning (2022).
     """
@@ -59,12 +57,19 @@ def vendi(
         scale = root / gram.diagonal().sqrt()
         gram = gram * scale[:, None] * scale
     elif path == "dual" or (path == "auto" and x.shape[1] < len(x)):
-        parts = ((first, unit_rows(block, "x", first)) for first, block in blocks(x))
+        parts = ((first, _directions(block)) for first, block in blocks(x))
         gram = product_sum(part * root[first : first + len(part), None] for first, part in parts)
     else:
-        rows = unit_rows(x, "x") * root[:, None]
+        rows = _directions(x) * root[:, None]
         gram = rows @ rows.T
     return effective_number(torch.linalg.eigvalsh(gram), q)
+
+
+def _directions(rows: Tensor) -> Float64[Tensor, "n d1"]:
+    """Rows divided by their lengths, with a column more: the direction of those that have none of their own."""
+    rows = rows.double()
+    lengths = rows.norm(dim=1, keepdim=True)
+    return torch.cat([rows / lengths.where(lengths > 0, 1.0), (lengths == 0).double()], 1)
 
 
 def effective_number(values: Float64[Tensor, " n"], q: float = 1.0) -> Float64[Tensor, ""]:
