@@ -19,7 +19,7 @@ from clarkia.random import Noise, rand
 
 Rule = Literal["transport", "nearest", "mean", "random"]
 
-POSITIVE = math.sqrt(2)  # the distance of unit rows at a right angle; similarity is positive below it
+POSITIVE = math.sqrt(2) * (1 - 1e-12)  # unit rows this near are at less than a right angle, rounding apart
 
 
 def select(
